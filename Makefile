@@ -1,0 +1,68 @@
+# Ingot. `make bake` bakes examples/web-prod; `make test` runs every test.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+PREFIX  ?= /usr/local
+
+# Debian packages, as command:package. What a bake needs, and what only the
+# tests need besides.
+BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs mcopy:mtools
+TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server ssh:openssh-client xorriso:xorriso swtpm:swtpm curl:curl
+
+BASE    = .ingot/base/debian-12-amd64.qcow2
+SOURCES = $(shell find builder cmd hcl internal postprocessor provisioner -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
+
+export PATH := $(PATH):/usr/sbin:/sbin
+export CGO_ENABLED = 0
+
+.PHONY: build bake base test unit bench lint install clean setup-bake setup-test
+
+build: bin/ingot
+
+bin/ingot: $(SOURCES)
+	@echo "build   $@ ($(VERSION))"
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/ingot
+
+bake: setup-bake bin/ingot $(BASE)
+	bin/ingot build -force examples/web-prod
+
+base: setup-bake $(BASE)
+
+# Made once; `make clean` removes it.
+$(BASE): | bin/ingot
+	@mkdir -p $(dir $@)
+	bin/ingot build examples/base
+
+test: setup-test bin/ingot $(BASE)
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+	$(GO) test -count=1 -timeout 30m -p 1 ./...
+
+unit:
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+bench: setup-test bin/ingot $(BASE)
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@latest ./...
+
+install: bin/ingot
+	install -D -m 0755 bin/ingot $(DESTDIR)$(PREFIX)/bin/ingot
+
+clean:
+	rm -rf bin .ingot output-*
+
+setup-bake setup-test: setup-%:
+	@need=""; for n in $(if $(filter bake,$*),$(BAKE_NEEDS),$(TEST_NEEDS)); do \
+	  command -v "$${n%%:*}" >/dev/null 2>&1 || need="$$need $${n##*:}"; done; \
+	[ -z "$$need" ] && exit 0; \
+	line="apt-get install -y --no-install-recommends$$need"; \
+	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run=sudo; else \
+	  echo "Missing programs. Run this and try again:"; echo "  sudo $$line"; exit 1; fi; \
+	echo "setup   $$line"; \
+	{ $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive $$line -qq >/dev/null; } || \
+	  { echo "apt failed. Mend it, or run:"; echo "  sudo $$line"; exit 1; }

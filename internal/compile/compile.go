@@ -1,0 +1,184 @@
+// Package compile turns a template and the set of built-in components into a
+// plan. It is the one place where the language meets the contracts.
+package compile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/gobwas/glob"
+
+	"github.com/ingot-build/ingot/builder"
+	"github.com/ingot-build/ingot/hcl"
+	"github.com/ingot-build/ingot/internal/component"
+	"github.com/ingot-build/ingot/internal/diag"
+	"github.com/ingot-build/ingot/internal/pipeline"
+	"github.com/ingot-build/ingot/internal/secret"
+)
+
+// Options is what the command line adds to a template.
+type Options struct {
+	Only, Except []string // globs against full build names; Except also names post-processors
+	Force, Debug bool
+	OnError      string
+	Cache        string      // folder for downloads
+	Secrets      *secret.Set // learns the sensitive values that options use
+}
+
+// Plan checks every block of t that the options select against the component
+// it names, and returns what to run. Values that are known only while a build
+// runs are unknown here: a fault in them is found when they are known. All
+// faults are returned at once; the plan is of use only without errors.
+func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.List) {
+	c := &compiler{t: t, set: newIndex(set), opts: o}
+	only, except := c.globs("-only", o.Only), c.globs("-except", o.Except)
+	if c.diags.HasErrors() {
+		return &pipeline.Plan{}, c.diags
+	}
+	plan := &pipeline.Plan{}
+	var names []string
+	for _, b := range t.Builds {
+		for _, src := range b.Sources {
+			name := hcl.FullName(b, src)
+			names = append(names, name)
+			if len(only) > 0 && !matches(only, name) || matches(except, name) {
+				continue
+			}
+			plan.Builds = append(plan.Builds, c.build(b, src, name))
+		}
+	}
+	c.unmatched(only, "-only", names)
+	if len(plan.Builds) == 0 && !c.diags.HasErrors() {
+		c.diags.Errorf(nil, "No builds to run", "%s", noBuilds(t, names))
+	}
+	return plan, unique(c.diags)
+}
+
+type compiler struct {
+	t     *hcl.Template
+	set   index
+	opts  Options
+	diags diag.List
+}
+
+func (c *compiler) build(b *hcl.Build, src *hcl.BuildSource, name string) pipeline.Build {
+	out := pipeline.Build{Info: builder.Info{
+		Name: src.LocalName, Type: src.Type, Build: name,
+		Force: c.opts.Force, Debug: c.opts.Debug, Cache: c.opts.Cache, OnFail: c.opts.OnError,
+	}}
+	sc := c.sourceScope(src)
+	d, ok := c.set.builders[src.Type]
+	if !ok {
+		c.unknown(src.Range, "source", src.Type, c.set.builderNames)
+	} else {
+		out.Open = c.openBuilder(d, src.Body, sc, out.Info)
+	}
+	late := lateScope{scope: sc, build: b.Name, generated: d.Generated}
+	ref := src.Type + "." + src.LocalName
+	for _, p := range b.Provisioners {
+		if selected(p.Only, p.Except, ref) {
+			out.Provisioners = append(out.Provisioners, c.provisioner(p, src.LocalName, late))
+		}
+	}
+	if p := b.ErrorCleanup; p != nil && selected(p.Only, p.Except, ref) {
+		ec := c.provisioner(p, src.LocalName, late)
+		out.ErrorCleanup = &ec
+	}
+	for _, chain := range b.PostProcessors {
+		if steps := c.chain(chain, ref, out.Info, late); len(steps) > 0 {
+			out.PostProcessors = append(out.PostProcessors, steps)
+		}
+	}
+	return out
+}
+
+// selected applies the only and except lists of a provisioner or
+// post-processor; they hold exact source references.
+func selected(only, except []string, ref string) bool {
+	in := func(list []string) bool {
+		for _, s := range list {
+			if s == ref || strings.TrimPrefix(s, "source.") == ref {
+				return true
+			}
+		}
+		return false
+	}
+	if len(only) > 0 {
+		return in(only)
+	}
+	return !in(except)
+}
+
+type pattern struct {
+	text string
+	glob glob.Glob
+}
+
+func (c *compiler) globs(flag string, texts []string) []pattern {
+	var out []pattern
+	for _, s := range texts {
+		g, err := glob.Compile(s)
+		if err != nil {
+			c.diags.Errorf(nil, "Invalid pattern in "+flag, "%q is not a pattern: %v.", s, err)
+			continue
+		}
+		out = append(out, pattern{s, g})
+	}
+	return out
+}
+
+func matches(ps []pattern, name string) bool {
+	for _, p := range ps {
+		if p.glob.Match(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *compiler) unmatched(ps []pattern, flag string, names []string) {
+	for _, p := range ps {
+		hit := false
+		for _, n := range names {
+			hit = hit || p.glob.Match(n)
+		}
+		if !hit {
+			c.diags.Warnf(nil, "Pattern matches no build", "%s %q matched none of: %s.", flag, p.text, strings.Join(names, ", "))
+		}
+	}
+}
+
+func noBuilds(t *hcl.Template, names []string) string {
+	if len(names) == 0 {
+		return "The template has no build block with a source: nothing would be made."
+	}
+	return fmt.Sprintf("-only and -except leave none of: %s.", strings.Join(names, ", "))
+}
+
+// unknown reports a component type that is not built in.
+func (c *compiler) unknown(r diag.Range, kind, typ string, known []string) {
+	hint := ""
+	if s := hcl.Suggest(typ, known); s != "" {
+		hint = fmt.Sprintf(" Did you mean %q?", s)
+	}
+	c.diags.Errorf(&r, fmt.Sprintf("Unknown %s type %q", kind, typ),
+		"This version of Ingot has no %s of type %q built in.%s Built in are: %s.", kind, typ, hint, strings.Join(known, ", "))
+}
+
+// unique drops findings that say the same of the same place: a source used by
+// several builds is checked for each.
+func unique(l diag.List) diag.List {
+	seen := map[string]bool{}
+	var out diag.List
+	for _, d := range l {
+		k := fmt.Sprint(d.Severity, d.Summary, d.Detail)
+		if d.Subject != nil {
+			k += d.Subject.String()
+		}
+		if !seen[k] {
+			seen[k] = true
+			out = append(out, d)
+		}
+	}
+	return out
+}

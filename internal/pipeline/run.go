@@ -1,0 +1,115 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ingot-build/ingot/internal/artifact"
+	"github.com/ingot-build/ingot/internal/diag"
+	"github.com/ingot-build/ingot/internal/event"
+	"github.com/ingot-build/ingot/internal/journal"
+)
+
+// OnError says what happens after a failed step.
+type OnError string
+
+// The values of -on-error.
+const (
+	Cleanup               OnError = "cleanup"                 // undo everything, the default
+	Abort                 OnError = "abort"                   // leave everything
+	Ask                   OnError = "ask"                     // ask the person at the terminal
+	RunCleanupProvisioner OnError = "run-cleanup-provisioner" // as Abort, after the error-cleanup-provisioner
+)
+
+// discardTime bounds the clean-up of one build.
+const discardTime = 5 * time.Minute
+
+// ErrAborted is the cause of a clean-up that was told to stop waiting.
+var ErrAborted = errors.New("clean-up was aborted")
+
+// Options is how to run a plan.
+type Options struct {
+	RunID    string // unique
+	Version  string // of Ingot, for the journal
+	StateDir string // the run directory is StateDir/RunID
+	Events   *event.Bus
+	Now      func() time.Time
+	Parallel int // builds at a time; 0: all
+	OnError  OnError
+	Debug    bool
+	Abort    <-chan struct{} // closed: clean-ups stop waiting; may be nil
+}
+
+// A Result is what became of each build, in the plan's order.
+type Result struct{ Builds []BuildResult }
+
+// A BuildResult is what became of one build.
+type BuildResult struct {
+	Build     string
+	Artifacts []artifact.Set // what was made and kept; may be there beside Err
+	Err       error
+	Cancelled bool // the run was interrupted before the build was complete
+	Elapsed   time.Duration
+}
+
+// Run carries out plan. Its error is about the run as a whole, before anything
+// was built; what became of the builds is in the result. A build that fails
+// does not stop the others. When ctx ends, running builds stop and clean up on
+// a context of their own, bounded in time and ended early by o.Abort, and no
+// further build starts.
+func Run(ctx context.Context, plan *Plan, o Options) (Result, error) {
+	dir := filepath.Join(o.StateDir, o.RunID)
+	names := make([]string, len(plan.Builds))
+	for i, b := range plan.Builds {
+		names[i] = b.Info.Build
+	}
+	j, err := journal.Create(dir, o.Now, journal.Header{Version: o.Version, Run: o.RunID, Started: o.Now().UTC(), Builds: names})
+	if err != nil {
+		return Result{}, diag.WithHint(fmt.Errorf("start run: %w", err),
+			"every run keeps its journal in %s: make that folder writable and its disk not full, or name another with XDG_STATE_HOME", o.StateDir)
+	}
+	defer j.Close()
+	if err := writePlan(filepath.Join(dir, "plan.json"), plan, o); err != nil {
+		return Result{}, err
+	}
+
+	start := o.Now()
+	o.Events.Emit(event.RunStarted{Run: o.RunID, Dir: dir, Version: o.Version, Builds: names})
+	res := Result{Builds: make([]BuildResult, len(plan.Builds))}
+	var g errgroup.Group
+	if o.Debug {
+		g.SetLimit(1)
+	} else if o.Parallel > 0 {
+		g.SetLimit(o.Parallel)
+	}
+	for i, b := range plan.Builds {
+		g.Go(func() error {
+			res.Builds[i] = runBuild(ctx, b, filepath.Join(dir, strconv.Itoa(i)), j, o)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	o.Events.Emit(event.RunEnded{Elapsed: o.Now().Sub(start)})
+	return res, j.Close()
+}
+
+// cleanupContext returns a context for clean-up: it outlives ctx, ends after
+// limit, and ends early when abort is closed.
+func cleanupContext(ctx context.Context, limit time.Duration, abort <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	ctx, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("clean-up did not end within %s", limit))
+	go func() {
+		select {
+		case <-abort:
+			cancel(ErrAborted)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { stop(); cancel(nil) }
+}
