@@ -1,0 +1,166 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/ingot-build/ingot/internal/atomicfile"
+)
+
+// kvmDevice is Linux's door to hardware virtualization.
+const kvmDevice = "/dev/kvm"
+
+// probeTime bounds a trial guest, which ends in a fraction of a second where
+// it runs at all.
+const probeTime = 5 * time.Second
+
+// A KVM says whether this machine runs guests with KVM, and why not.
+type KVM struct {
+	Usable bool   `json:"usable"`
+	Reason string `json:"reason,omitempty"`
+	Boot   string `json:"boot"`
+}
+
+// ProbeKVM starts a guest of a few bytes under KVM with the QEMU binary: that
+// /dev/kvm can be opened does not mean that it runs guests. The answer is kept
+// in the folder cache (which is made when missing) until the machine starts
+// anew or one of the binary, the device and the user changes; cache "" keeps
+// nothing.
+func ProbeKVM(ctx context.Context, binary, cache string) (KVM, error) {
+	f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return KVM{Reason: fmt.Sprintf("%s cannot be opened: %v", kvmDevice, err)}, nil
+	}
+	_ = f.Close()
+	path, err := exec.LookPath(binary)
+	if err != nil {
+		return KVM{}, fmt.Errorf("probe KVM: %w", err)
+	}
+	boot, keep := BootID(), ""
+	if cache != "" && boot != "" {
+		keep = filepath.Join(cache, "kvm-"+probeKey(path)+".json")
+		var k KVM
+		if js, err := os.ReadFile(keep); err == nil && json.Unmarshal(js, &k) == nil && k.Boot == boot {
+			return k, nil
+		}
+	}
+	k := KVM{Boot: boot}
+	if k.Reason, err = trialGuest(ctx, path, "kvm"); err != nil {
+		return KVM{}, err
+	}
+	k.Usable = k.Reason == ""
+	if keep != "" {
+		if js, err := json.Marshal(k); err == nil && os.MkdirAll(cache, 0o755) == nil {
+			// Without the answer the next build asks again.
+			_ = atomicfile.Write(keep, append(js, '\n'), 0o644)
+		}
+	}
+	return k, nil
+}
+
+// probeKey changes with everything that may change the answer within one boot.
+func probeKey(path string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "kvm.v1 %q %d", path, os.Geteuid())
+	for _, p := range []string{path, kvmDevice} {
+		if st, err := os.Stat(p); err == nil {
+			fmt.Fprintf(h, " %d %d %s", st.Size(), st.ModTime().UnixNano(), st.Mode())
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// trialStatus is what the trial guest makes QEMU exit with: isa-debug-exit
+// ends QEMU with (value << 1) | 1, and the guest writes 0x10.
+const trialStatus = 0x10<<1 | 1
+
+// trialROM is firmware for a PC: at the reset vector, 16 bytes before its end,
+// it writes 0x10 to the debug exit port 0xf4 and halts.
+func trialROM() []byte {
+	rom := make([]byte, 64<<10)
+	copy(rom[len(rom)-16:], []byte{
+		0xb0, 0x10, // mov al, 0x10
+		0xe6, 0xf4, // out 0xf4, al
+		0xf4,       // hlt
+		0xeb, 0xfd, // jmp to the hlt
+	})
+	return rom
+}
+
+// trialGuest runs the trial guest under an accelerator. reason is "" when it
+// ran.
+func trialGuest(ctx context.Context, path, accel string) (reason string, err error) {
+	arch, ok := binaryArch(path)
+	if !ok || arch != runtime.GOARCH && !(arch == "386" && runtime.GOARCH == "amd64") {
+		return "its guests have another architecture than this machine", nil
+	}
+	if runtime.GOARCH != "amd64" {
+		return "no trial guest is known for " + runtime.GOARCH, nil
+	}
+	dir, err := os.MkdirTemp("", "ingot-probe-")
+	if err != nil {
+		return "", fmt.Errorf("probe %s: %w", accel, err)
+	}
+	defer os.RemoveAll(dir)
+	rom := filepath.Join(dir, "rom")
+	if err := os.WriteFile(rom, trialROM(), 0o600); err != nil {
+		return "", fmt.Errorf("probe %s: %w", accel, err)
+	}
+	pctx, stop := context.WithTimeout(ctx, probeTime)
+	defer stop()
+	cmd := exec.CommandContext(pctx, path, "-accel", accel, "-machine", "pc", "-nodefaults", "-display", "none", "-no-reboot",
+		"-m", "16", "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
+	out, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case cmd.ProcessState == nil:
+		return "", fmt.Errorf("probe %s: %w", accel, err)
+	case cmd.ProcessState.ExitCode() == trialStatus:
+		return "", nil
+	case pctx.Err() != nil:
+		return fmt.Sprintf("a trial guest of seven bytes did not end within %s", probeTime), nil
+	}
+	text := strings.Join(strings.Fields(string(out)), " ")
+	if text == "" {
+		text = cmd.ProcessState.String()
+	}
+	return "a trial guest did not run: " + text, nil
+}
+
+// binaryArch returns the Go name of the architecture of a QEMU's guests, from
+// its name.
+func binaryArch(path string) (string, bool) {
+	name := filepath.Base(path)
+	_, arch, ok := strings.Cut(name, "qemu-system-")
+	if !ok {
+		if name == "qemu-kvm" || name == "kvm" {
+			return runtime.GOARCH, true
+		}
+		return "", false
+	}
+	arch = strings.TrimSuffix(arch, ".exe")
+	switch arch {
+	case "x86_64":
+		return "amd64", true
+	case "aarch64":
+		return "arm64", true
+	case "i386":
+		return "386", true
+	}
+	return arch, true
+}
