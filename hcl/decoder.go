@@ -1,0 +1,292 @@
+package hcl
+
+import (
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+
+	hcl2 "github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hcldec"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/ingot-build/ingot/internal/diag"
+)
+
+// A decoder walks one body.
+type decoder struct {
+	scope   Scope
+	final   bool // an unknown value is a mistake
+	unknown []string
+	places  map[string]place
+	diags   diag.List
+}
+
+func (d *decoder) top(b *Block, body hcl2.Body, dst reflect.Value) {
+	l := layoutOf(dst.Type())
+	schema := l.schema()
+	hidden := map[string]bool{}
+	for _, list := range [][]string{b.hidden, injected[:]} {
+		for _, name := range list {
+			if f, own := l.get(name); own && f.block {
+				continue
+			}
+			hidden[name] = true
+			schema.Attributes = append(schema.Attributes, hcl2.AttributeSchema{Name: name})
+		}
+	}
+	for _, name := range b.hiddenB {
+		hidden[name] = true
+		schema.Blocks = append(schema.Blocks, hcl2.BlockHeaderSchema{Type: name})
+	}
+	over := map[string]bool{}
+	if b.override != cty.NilVal && b.override.IsKnown() && !b.override.IsNull() && isMapping(b.override.Type()) {
+		un, _ := b.override.Unmark()
+		for k := range un.AsValueMap() {
+			over[k] = true
+		}
+	}
+	skip := func(name string) bool { return hidden[name] || over[name] }
+	d.body("", body, l, schema, dst, skip)
+	if b.override != cty.NilVal {
+		d.object("", b.override, l, dst, b.overAt)
+	}
+}
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// body decodes the attributes and blocks of one body. Options for which skip
+// is true are known to exist and left alone.
+func (d *decoder) body(path string, body hcl2.Body, l *layout, schema *hcl2.BodySchema, dst reflect.Value, skip func(string) bool) {
+	content, hd := readContent(body, schema)
+	d.schemaDiags(path, hd, l)
+	attrs := make([]*hcl2.Attribute, 0, len(content.Attributes))
+	for _, a := range content.Attributes {
+		attrs = append(attrs, a)
+	}
+	sort.Slice(attrs, func(i, j int) bool { return attrs[i].Range.Start.Byte < attrs[j].Range.Start.Byte })
+	for _, a := range attrs {
+		p := join(path, a.Name)
+		d.places[p] = place{at: a.Expr.Range(), expr: a.Expr}
+		f, ok := l.get(a.Name)
+		if !ok || f.block || skip(a.Name) {
+			continue
+		}
+		v, hd := evaluate(a.Expr, d.scope.ctx)
+		if len(hd) > 0 {
+			d.diags = append(d.diags, d.scope.names.convertDiags(hd)...)
+		}
+		if hd.HasErrors() {
+			d.unknown = append(d.unknown, p)
+			continue
+		}
+		d.store(p, v, dst.FieldByIndex(f.index), a.Expr.Range(), a.Range)
+	}
+	seen := map[string]int{}
+	for _, blk := range content.Blocks {
+		f, ok := l.get(blk.Type)
+		if !ok || !f.block || skip(blk.Type) {
+			continue
+		}
+		n := seen[f.name]
+		seen[f.name]++
+		d.nested(join(path, f.name), n, f, blk, dst.FieldByIndex(f.index))
+	}
+}
+
+// nested decodes the nth block of one type.
+func (d *decoder) nested(path string, n int, f field, blk *hcl2.Block, fv reflect.Value) {
+	if _, ok := d.places[path]; !ok {
+		d.places[path] = place{at: blk.DefRange}
+	}
+	if !f.many && n > 0 {
+		d.diags = append(d.diags, report(blk.DefRange, blk.DefRange, "Duplicate block",
+			"Only one %q block is allowed here; the first is at %s. Merge them.", f.name, toRange(d.places[path].at)))
+		return
+	}
+	if f.many {
+		path = fmt.Sprintf("%s[%d]", path, n)
+		d.places[path] = place{at: blk.DefRange}
+	}
+	v := reflect.New(f.elem()).Elem()
+	l := layoutOf(f.elem())
+	never := func(string) bool { return false }
+	if u, ok := blk.Body.(hcldec.UnknownBody); ok && u.Unknown() {
+		// The names are checked; how many such blocks there will be is not known.
+		sub := &decoder{scope: d.scope, places: map[string]place{}}
+		sub.body(path, blk.Body, l, l.schema(), v, never)
+		d.diags = append(d.diags, sub.diags...)
+		d.isUnknown(strings.TrimSuffix(path, fmt.Sprintf("[%d]", n)), blk.DefRange, blk.DefRange)
+		return
+	}
+	d.body(path, blk.Body, l, l.schema(), v, never)
+	keep(f, v, fv)
+}
+
+// keep stores the struct v of a block in its field.
+func keep(f field, v, fv reflect.Value) {
+	t := f.typ
+	if f.many {
+		t = t.Elem()
+	}
+	if t.Kind() == reflect.Pointer {
+		v = v.Addr()
+	}
+	if f.many {
+		fv.Set(reflect.Append(fv, v))
+	} else {
+		fv.Set(v)
+	}
+}
+
+// store converts v into an attribute's field.
+func (d *decoder) store(path string, v cty.Value, fv reflect.Value, at, around hcl2.Range) {
+	registerMarked(d.scope.secrets, v)
+	hide := v.ContainsMarked()
+	v = Unmark(v)
+	if !v.IsWhollyKnown() {
+		d.isUnknown(path, at, around)
+		return
+	}
+	c := converter{render: d.scope.render, hide: hide}
+	if err := c.set(path, v, fv); err != nil {
+		name := path[strings.LastIndex(path, ".")+1:]
+		det := diag.Diagnostic{
+			Severity: diag.Error, Summary: "Unsuitable value for an option",
+			Detail: fmt.Sprintf("Option %q: %s.", name, strings.TrimSuffix(err.Error(), ".")), Subject: rangePtr(&at), Context: rangePtr(&around),
+		}
+		if h := diag.Hint(err); h != "" {
+			det.Detail += " " + h
+		}
+		d.diags = append(d.diags, det)
+		d.unknown = append(d.unknown, path)
+		fv.SetZero()
+	}
+}
+
+func (d *decoder) isUnknown(path string, at, around hcl2.Range) {
+	for _, u := range d.unknown {
+		if u == path {
+			return
+		}
+	}
+	d.unknown = append(d.unknown, path)
+	if d.final {
+		d.diags = append(d.diags, report(at, around, "Value is not known",
+			"Option %q needs a value that is not known at this point of the build.", path))
+	}
+}
+
+// object decodes an override: a value in the shape of a body.
+func (d *decoder) object(path string, v cty.Value, l *layout, dst reflect.Value, at hcl2.Range) {
+	registerMarked(d.scope.secrets, v)
+	marked := v.IsMarked()
+	v, _ = v.Unmark()
+	if v.IsNull() {
+		return
+	}
+	if !v.IsKnown() {
+		for _, f := range l.fields {
+			d.isUnknown(join(path, f.name), at, at)
+		}
+		return
+	}
+	if !isMapping(v.Type()) {
+		d.diags = append(d.diags, report(at, at, "Unsuitable override", "An object with the options to override is required."))
+		return
+	}
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		name := k.AsString()
+		p := join(path, name)
+		f, ok := l.get(name)
+		d.places[p] = place{at: at}
+		switch {
+		case !ok:
+			d.diags = append(d.diags, report(at, at, "Unsupported argument",
+				"The override sets an option named %q, which does not exist.%s", name, didYouMean(name, l.options())))
+		case !f.block:
+			if marked {
+				e = MarkSensitive(e)
+			}
+			d.store(p, e, dst.FieldByIndex(f.index), at, at)
+		default:
+			d.objectBlocks(p, e, f, dst.FieldByIndex(f.index), at)
+		}
+	}
+}
+
+func (d *decoder) objectBlocks(path string, v cty.Value, f field, fv reflect.Value, at hcl2.Range) {
+	v, _ = v.Unmark()
+	if !v.IsKnown() {
+		d.isUnknown(path, at, at)
+		return
+	}
+	items := []cty.Value{v}
+	if isSequence(v.Type()) && !v.IsNull() {
+		items = v.AsValueSlice()
+	}
+	fv.SetZero()
+	for i, item := range items {
+		if !f.many && i > 0 {
+			d.diags = append(d.diags, report(at, at, "Duplicate block", "Only one %q block is allowed.", f.name))
+			return
+		}
+		p := path
+		if f.many {
+			p = fmt.Sprintf("%s[%d]", path, i)
+		}
+		ev := reflect.New(f.elem()).Elem()
+		d.object(p, item, layoutOf(f.elem()), ev, at)
+		keep(f, ev, fv)
+	}
+}
+
+// schemaDiags adds findings about names. An unsupported option that is a slip
+// of the pen for a supported one makes that one unknown, so that nobody also
+// complains that it is missing.
+func (d *decoder) schemaDiags(path string, hd hcl2.Diagnostics, l *layout) {
+	for _, c := range d.scope.names.convertDiags(hd) {
+		switch c.Summary {
+		case "Unsupported argument", "Unsupported block type", "Extraneous JSON object property":
+			parts := strings.SplitN(c.Detail, `"`, 3)
+			if len(parts) != 3 {
+				break
+			}
+			near := Suggest(parts[1], l.options())
+			if near == "" {
+				break
+			}
+			if !strings.Contains(c.Detail, "Did you mean") {
+				c.Detail += fmt.Sprintf(" Did you mean %q?", near)
+			}
+			d.unknown = append(d.unknown, join(path, near))
+		}
+		d.diags = append(d.diags, c)
+	}
+}
+
+// readContent is body.Content behind a guard: a dynamic block evaluates
+// expressions here.
+func readContent(body hcl2.Body, schema *hcl2.BodySchema) (c *hcl2.BodyContent, diags hcl2.Diagnostics) {
+	defer func() {
+		if p := recover(); p != nil {
+			c = &hcl2.BodyContent{}
+			diags = hcl2.Diagnostics{{
+				Severity: hcl2.DiagError, Summary: "Block cannot be read",
+				Detail:  fmt.Sprintf("A value is used in a place that does not allow it: %v.", p),
+				Subject: body.MissingItemRange().Ptr(),
+			}}
+		}
+	}()
+	c, diags = body.Content(schema)
+	if c == nil {
+		c = &hcl2.BodyContent{}
+	}
+	return c, diags
+}

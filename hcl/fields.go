@@ -1,0 +1,123 @@
+package hcl
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	hcl2 "github.com/hashicorp/hcl/v2"
+
+	"github.com/ingot-build/ingot/internal/secret"
+)
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	secretType   = reflect.TypeFor[secret.String]()
+	bytesType    = reflect.TypeFor[[]byte]()
+	unmarshaler  = reflect.TypeFor[encoding.TextUnmarshaler]()
+	marshaler    = reflect.TypeFor[encoding.TextMarshaler]()
+)
+
+// A field is one tagged field of a configuration struct.
+type field struct {
+	name  string
+	index []int // for reflect.Value.FieldByIndex; embedded structs are flattened
+	typ   reflect.Type
+	block bool // a nested block rather than an attribute
+	many  bool // the block may be repeated
+}
+
+// elem is the struct type of a block field.
+func (f field) elem() reflect.Type {
+	t := f.typ
+	if f.many {
+		t = t.Elem()
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+// A layout is what a configuration struct accepts.
+type layout struct {
+	fields []field
+	byName map[string]int
+}
+
+func (l *layout) get(name string) (field, bool) {
+	i, ok := l.byName[name]
+	if !ok {
+		return field{}, false
+	}
+	return l.fields[i], true
+}
+
+func (l *layout) options() []string {
+	out := make([]string, len(l.fields))
+	for i, f := range l.fields {
+		out[i] = f.name
+	}
+	return out
+}
+
+// schema is the layout for the parser.
+func (l *layout) schema() *hcl2.BodySchema {
+	s := &hcl2.BodySchema{Attributes: make([]hcl2.AttributeSchema, 0, len(l.fields))}
+	for _, f := range l.fields {
+		if f.block {
+			s.Blocks = append(s.Blocks, hcl2.BlockHeaderSchema{Type: f.name})
+		} else {
+			s.Attributes = append(s.Attributes, hcl2.AttributeSchema{Name: f.name})
+		}
+	}
+	return s
+}
+
+// layoutOf reads the tags of struct type t. A tag we cannot serve is our own
+// mistake and panics.
+func layoutOf(t reflect.Type) *layout {
+	l := &layout{byName: map[string]int{}}
+	l.add(t, nil)
+	return l
+}
+
+func (l *layout) add(t reflect.Type, prefix []int) {
+	if t.Kind() != reflect.Struct {
+		panic(fmt.Sprintf("hcl: %s is not a struct", t))
+	}
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		index := append(append([]int(nil), prefix...), i)
+		tag, tagged := sf.Tag.Lookup("hcl")
+		if !tagged {
+			if sf.Anonymous && sf.Type.Kind() == reflect.Struct {
+				l.add(sf.Type, index)
+			}
+			continue
+		}
+		name, kind, _ := strings.Cut(tag, ",")
+		f := field{name: name, index: index, typ: sf.Type}
+		switch kind {
+		case "", "optional", "attr":
+		case "block":
+			f.block = true
+			f.many = sf.Type.Kind() == reflect.Slice
+			if f.elem().Kind() != reflect.Struct {
+				panic(fmt.Sprintf("hcl: block field %s.%s is not a struct", t, sf.Name))
+			}
+		default:
+			panic(fmt.Sprintf("hcl: unknown tag %q on %s.%s", tag, t, sf.Name))
+		}
+		if name == "" || !sf.IsExported() {
+			panic(fmt.Sprintf("hcl: field %s.%s has no option name or is not exported", t, sf.Name))
+		}
+		if _, dup := l.byName[name]; dup {
+			panic(fmt.Sprintf("hcl: option %q twice in %s", name, t))
+		}
+		l.byName[name] = len(l.fields)
+		l.fields = append(l.fields, f)
+	}
+}
