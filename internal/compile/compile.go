@@ -51,7 +51,8 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 	if len(plan.Builds) == 0 && !c.diags.HasErrors() {
 		c.diags.Errorf(nil, "No builds to run", "%s", noBuilds(t, names))
 	}
-	return plan, unique(c.diags)
+	// A source that several builds use is checked for each.
+	return plan, hcl.Dedupe(c.diags)
 }
 
 type compiler struct {
@@ -74,44 +75,26 @@ func (c *compiler) build(b *hcl.Build, src *hcl.BuildSource, name string) pipeli
 		out.Open = c.openBuilder(d, src.Body, sc, out.Info)
 	}
 	late := lateScope{scope: sc, build: b.Name, generated: d.Generated}
-	ref := src.Type + "." + src.LocalName
 	for _, p := range b.Provisioners {
-		if selected(p.Only, p.Except, ref) {
-			out.Provisioners = append(out.Provisioners, c.provisioner(p, src.LocalName, late))
+		if !p.Skips(src) {
+			out.Provisioners = append(out.Provisioners, c.provisioner(p, src, late))
 		}
 	}
-	if p := b.ErrorCleanup; p != nil && selected(p.Only, p.Except, ref) {
-		ec := c.provisioner(p, src.LocalName, late)
+	if p := b.ErrorCleanup; p != nil && !p.Skips(src) {
+		ec := c.provisioner(p, src, late)
 		out.ErrorCleanup = &ec
 	}
 	for _, chain := range b.PostProcessors {
-		if steps := c.chain(chain, ref, out.Info, late); len(steps) > 0 {
+		if steps := c.chain(chain, src, out.Info, late); len(steps) > 0 {
 			out.PostProcessors = append(out.PostProcessors, steps)
 		}
 	}
 	return out
 }
 
-// selected applies the only and except lists of a provisioner or
-// post-processor; they hold exact source references.
-func selected(only, except []string, ref string) bool {
-	in := func(list []string) bool {
-		for _, s := range list {
-			if s == ref || strings.TrimPrefix(s, "source.") == ref {
-				return true
-			}
-		}
-		return false
-	}
-	if len(only) > 0 {
-		return in(only)
-	}
-	return !in(except)
-}
-
 type pattern struct {
 	text string
-	glob glob.Glob
+	glob *glob.Pattern
 }
 
 func (c *compiler) globs(flag string, texts []string) []pattern {
@@ -163,22 +146,4 @@ func (c *compiler) unknown(r diag.Range, kind, typ string, known []string) {
 	}
 	c.diags.Errorf(&r, fmt.Sprintf("Unknown %s type %q", kind, typ),
 		"This version of Ingot has no %s of type %q built in.%s Built in are: %s.", kind, typ, hint, strings.Join(known, ", "))
-}
-
-// unique drops findings that say the same of the same place: a source used by
-// several builds is checked for each.
-func unique(l diag.List) diag.List {
-	seen := map[string]bool{}
-	var out diag.List
-	for _, d := range l {
-		k := fmt.Sprint(d.Severity, d.Summary, d.Detail)
-		if d.Subject != nil {
-			k += d.Subject.String()
-		}
-		if !seen[k] {
-			seen[k] = true
-			out = append(out, d)
-		}
-	}
-	return out
 }

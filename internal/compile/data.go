@@ -14,6 +14,12 @@ import (
 // are checked and not asked: their results are unknown values of their type.
 func Load(ctx context.Context, in hcl.Inputs, set component.Set, evaluate bool) (*hcl.Template, diag.List) {
 	x := newIndex(set)
+	in.OutputType = func(typ string) cty.Type {
+		if d, ok := x.dataSources[typ]; ok {
+			return hcl.TypeOf(d.Output)
+		}
+		return cty.DynamicPseudoType
+	}
 	in.Data = func(ctx context.Context, b *hcl.Block, s hcl.Scope) (cty.Value, diag.List) {
 		c := &compiler{set: x}
 		d, ok := x.dataSources[b.Type]

@@ -55,13 +55,11 @@ func newIndex(s component.Set) index {
 }
 
 // check decodes b into an empty configuration as far as its values are known
-// and opens it; the result of open is dropped.
+// and opens it; the result of open is dropped. An option with a mistake counts
+// as not known, so that nothing is said of it twice.
 func (c *compiler) check(b *hcl.Block, s hcl.Scope, cfg any, open func(cfg any) error) {
 	unknown, diags := b.Check(s, cfg)
 	c.diags = append(c.diags, diags...)
-	if diags.HasErrors() {
-		return
-	}
 	c.diags = append(c.diags, faults(b, open(cfg), unknown)...)
 }
 
@@ -92,7 +90,7 @@ func faults(b *hcl.Block, err error, unknown []string) diag.List {
 			l.Errorf(&r, "Invalid "+b.Type, "%s", sentence(e))
 			continue
 		}
-		if slices.ContainsFunc(f.Paths, func(p string) bool { return slices.Contains(unknown, p) }) {
+		if slices.ContainsFunc(f.Paths, func(p string) bool { return hcl.IsUnknown(unknown, p) }) {
 			continue
 		}
 		r := b.FieldRange(f.Paths[0])
@@ -133,7 +131,7 @@ func (c *compiler) openBuilder(d builder.Driver, b *hcl.Block, s hcl.Scope, info
 	}
 }
 
-func (c *compiler) provisioner(p *hcl.Provisioner, local string, late lateScope) pipeline.Provisioner {
+func (c *compiler) provisioner(p *hcl.Provisioner, src *hcl.BuildSource, late lateScope) pipeline.Provisioner {
 	out := pipeline.Provisioner{
 		Type: p.Type, Name: p.Name, PauseBefore: p.PauseBefore, Timeout: p.Timeout,
 		MaxRetries: p.MaxRetries, ContinueOnError: p.ContinueOnError,
@@ -143,7 +141,7 @@ func (c *compiler) provisioner(p *hcl.Provisioner, local string, late lateScope)
 		c.unknown(p.Range, "provisioner", p.Type, c.set.provisionerNames)
 		return out
 	}
-	b := p.BlockFor(local)
+	b := p.BlockFor(src)
 	c.check(b, late.before(), d.Config(), func(cfg any) error {
 		_, err := d.Open(cfg)
 		return err
@@ -162,14 +160,14 @@ func (c *compiler) provisioner(p *hcl.Provisioner, local string, late lateScope)
 // chain returns the steps of a chain of post-processors for one source. A step
 // that -except names ends the chain, as does one that only or except leaves
 // out in a chain of its own.
-func (c *compiler) chain(chain []*hcl.PostProcessor, ref string, info builder.Info, late lateScope) []pipeline.PostProcessor {
+func (c *compiler) chain(chain []*hcl.PostProcessor, src *hcl.BuildSource, info builder.Info, late lateScope) []pipeline.PostProcessor {
 	except := c.globs("-except", c.opts.Except)
 	var out []pipeline.PostProcessor
 	for _, p := range chain {
 		if matches(except, p.Type) || p.Name != "" && matches(except, p.Name) {
 			break
 		}
-		if !selected(p.Only, p.Except, ref) {
+		if p.Skips(src) {
 			continue
 		}
 		d, ok := c.set.postProcessors[p.Type]
