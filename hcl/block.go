@@ -24,6 +24,7 @@ type Block struct {
 	body     hcl2.Body
 	hidden   []string // options that are not the component's: read elsewhere
 	hiddenB  []string // and blocks
+	merged   bool     // of a source and what a build adds to it
 	expand   bool     // dynamic blocks are not expanded yet
 	override cty.Value
 	overAt   hcl2.Range
@@ -84,7 +85,7 @@ func (b *Block) decode(s Scope, dst any, final bool) *decoder {
 func (b *Block) WithOverride(v cty.Value, at diag.Range) *Block {
 	return &Block{
 		Type: b.Type, Name: b.Name, Labels: b.Labels, Range: b.Range,
-		body: b.body, hidden: b.hidden, hiddenB: b.hiddenB, expand: b.expand,
+		body: b.body, hidden: b.hidden, hiddenB: b.hiddenB, merged: b.merged, expand: b.expand,
 		override: v, overAt: fromRange(at),
 	}
 }

@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"fmt"
 	"strings"
 
 	hcl2 "github.com/hashicorp/hcl/v2"
@@ -33,16 +34,10 @@ func (t *Template) sourceBlock(b *hcl2.Block, l *diag.List) {
 		return
 	}
 	t.Sources = append(t.Sources, s)
+	t.index.sources[s.Type+"."+s.Name] = s
 }
 
-func (t *Template) source(typ, name string) *Block {
-	for _, s := range t.Sources {
-		if s.Type == typ && s.Name == name {
-			return s
-		}
-	}
-	return nil
-}
+func (t *Template) source(typ, name string) *Block { return t.index.sources[typ+"."+name] }
 
 func (t *Template) buildBlock(b *hcl2.Block, l *diag.List) {
 	build := &Build{Range: toRange(b.DefRange)}
@@ -184,8 +179,8 @@ func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around h
 			for _, o := range t.Sources {
 				known = append(known, o.Type+"."+o.Name)
 			}
-			*l = append(*l, report(at, around, "Unknown source", "There is no source %q.%s Define it with: source %q %q { }.",
-				strings.Join(parts, "."), didYouMean(strings.Join(parts, "."), known), parts[0], parts[1]))
+			*l = append(*l, report(at, around, "Unknown source", "There is no source %q.%s", strings.Join(parts, "."),
+				remedy(strings.Join(parts, "."), known, fmt.Sprintf("efine it with: source %q %q { }.", parts[0], parts[1]))))
 			return nil
 		}
 		top = &Block{Type: parts[0], Name: parts[1], Range: toRange(at), body: hcl2.EmptyBody()}
@@ -194,7 +189,7 @@ func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around h
 	if extra != nil {
 		body = hcl2.MergeBodies([]hcl2.Body{top.body, extra})
 	}
-	s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body}
+	s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body, merged: extra != nil}
 	build.Sources = append(build.Sources, s)
 	return s
 }

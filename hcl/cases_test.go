@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
 	"golang.org/x/tools/txtar"
 
 	"github.com/ingot-build/ingot/internal/diag"
@@ -214,4 +215,13 @@ func TestExpressions(t *testing.T) {
 	if n < 100 {
 		t.Errorf("only %d expressions", n)
 	}
+}
+
+// functionsOf are functions that shout, by name.
+func functionsOf(names ...string) map[string]function.Function {
+	out := map[string]function.Function{}
+	for _, n := range names {
+		out[n] = textFunc("x", func(s string) (string, error) { return strings.ToUpper(s) + "!", nil })
+	}
+	return out
 }

@@ -174,9 +174,8 @@ func (c *converter) number(v cty.Value, fv reflect.Value) error {
 		}
 		fv.SetUint(x)
 		return nil
-	default:
-		panic(fmt.Sprintf("hcl: options of type %s are not supported", fv.Type()))
 	}
+	panic(fmt.Sprintf("hcl: options of type %s are not supported", fv.Type()))
 }
 
 func isSequence(t cty.Type) bool { return t.IsListType() || t.IsTupleType() || t.IsSetType() }
@@ -241,9 +240,6 @@ func (c *converter) slice(path string, v cty.Value, fv reflect.Value) error {
 func (c *converter) mapping(path string, v cty.Value, fv reflect.Value) error {
 	if !isMapping(v.Type()) {
 		return fmt.Errorf("an object such as { key = \"value\" } is required, and this is %s", c.describe(v))
-	}
-	if fv.Type().Key().Kind() != reflect.String {
-		panic(fmt.Sprintf("hcl: options of type %s are not supported", fv.Type()))
 	}
 	out := reflect.MakeMapWithSize(fv.Type(), v.LengthInt())
 	for it := v.ElementIterator(); it.Next(); {

@@ -48,6 +48,13 @@ func (d *decoder) top(b *Block, body hcl2.Body, dst reflect.Value) {
 	}
 	skip := func(name string) bool { return hidden[name] || over[name] }
 	d.body("", body, l, schema, dst, skip)
+	if b.merged {
+		for i := range d.diags {
+			if d.diags[i].Summary == "Duplicate argument" {
+				d.diags[i].Detail += ". A build can only add options to a source, not change them: remove one of the two."
+			}
+		}
+	}
 	if b.override != cty.NilVal {
 		d.object("", b.override, l, dst, b.overAt)
 	}
@@ -82,7 +89,7 @@ func (d *decoder) body(path string, body hcl2.Body, l *layout, schema *hcl2.Body
 			d.diags = append(d.diags, d.scope.names.convertDiags(hd)...)
 		}
 		if hd.HasErrors() {
-			d.unknown = append(d.unknown, p)
+			d.addUnknown(p)
 			continue
 		}
 		d.store(p, v, dst.FieldByIndex(f.index), a.Expr.Range(), a.Range)
@@ -164,19 +171,24 @@ func (d *decoder) store(path string, v cty.Value, fv reflect.Value, at, around h
 			det.Detail += " " + h
 		}
 		d.diags = append(d.diags, det)
-		d.unknown = append(d.unknown, path)
+		d.addUnknown(path)
 		fv.SetZero()
 	}
 }
 
-func (d *decoder) isUnknown(path string, at, around hcl2.Range) {
+// addUnknown reports whether path is a new one.
+func (d *decoder) addUnknown(path string) bool {
 	for _, u := range d.unknown {
 		if u == path {
-			return
+			return false
 		}
 	}
 	d.unknown = append(d.unknown, path)
-	if d.final {
+	return true
+}
+
+func (d *decoder) isUnknown(path string, at, around hcl2.Range) {
+	if d.addUnknown(path) && d.final {
 		d.diags = append(d.diags, report(at, around, "Value is not known",
 			"Option %q needs a value that is not known at this point of the build.", path))
 	}
@@ -251,7 +263,9 @@ func (d *decoder) objectBlocks(path string, v cty.Value, f field, fv reflect.Val
 // of the pen for a supported one makes that one unknown, so that nobody also
 // complains that it is missing.
 func (d *decoder) schemaDiags(path string, hd hcl2.Diagnostics, l *layout) {
-	for _, c := range d.scope.names.convertDiags(hd) {
+	found := d.scope.names.convertDiags(hd)
+	sortDiags(found, nil)
+	for _, c := range found {
 		switch c.Summary {
 		case "Unsupported argument", "Unsupported block type", "Extraneous JSON object property":
 			parts := strings.SplitN(c.Detail, `"`, 3)
@@ -265,7 +279,7 @@ func (d *decoder) schemaDiags(path string, hd hcl2.Diagnostics, l *layout) {
 			if !strings.Contains(c.Detail, "Did you mean") {
 				c.Detail += fmt.Sprintf(" Did you mean %q?", near)
 			}
-			d.unknown = append(d.unknown, join(path, near))
+			d.addUnknown(join(path, near))
 		}
 		d.diags = append(d.diags, c)
 	}

@@ -62,6 +62,15 @@ func didYouMean(given string, known []string) string {
 	return ""
 }
 
+// remedy is didYouMean, followed by what to do when it was not meant. The
+// verb of rest lacks its first letter, a d.
+func remedy(given string, known []string, rest string) string {
+	if s := didYouMean(given, known); s != "" {
+		return s + " If not, d" + rest
+	}
+	return " D" + rest
+}
+
 // names are the declared things, to explain a reference to a missing one.
 type names struct {
 	vars, locals []string
@@ -80,6 +89,12 @@ func (n *names) convertDiags(in hcl2.Diagnostics) diag.List {
 		c := diag.Diagnostic{
 			Severity: sev, Summary: d.Summary, Detail: d.Detail,
 			Subject: rangePtr(d.Subject), Context: rangePtr(d.Context),
+		}
+		if d.Summary == "Invalid dynamic block label" && strings.Contains(d.Detail, "marks") {
+			c.Detail = "A sensitive value cannot be a label: labels are shown. Use a variable that is not sensitive."
+		}
+		if d.Summary == "Call to unknown function" && strings.Contains(d.Detail, `"env"`) {
+			c.Detail = "The environment can be read with env() only in the default of a variable. Declare one and refer to it."
 		}
 		if n != nil && d.Expression != nil {
 			n.explain(&c, d)
@@ -108,10 +123,10 @@ func (n *names) explain(c *diag.Diagnostic, d *hcl2.Diagnostic) {
 	case d.Summary != "Unsupported attribute" && d.Summary != "Invalid index":
 	case root == "var" && name != "" && !contains(n.vars, name):
 		c.Summary = "Undeclared variable"
-		c.Detail = fmt.Sprintf("There is no variable %q.%s Declare it with: variable %q {}.", name, didYouMean(name, n.vars), name)
+		c.Detail = fmt.Sprintf("There is no variable %q.%s", name, remedy(name, n.vars, fmt.Sprintf("eclare it with: variable %q {}.", name)))
 	case root == "local" && name != "" && !contains(n.locals, name):
 		c.Summary = "Undeclared local value"
-		c.Detail = fmt.Sprintf("There is no local value %q.%s Define it in a locals block.", name, didYouMean(name, n.locals))
+		c.Detail = fmt.Sprintf("There is no local value %q.%s", name, remedy(name, n.locals, "efine it in a locals block."))
 	case root == "data" && name != "":
 		n.explainData(c, name, stepName(tr, 2))
 	}

@@ -76,6 +76,24 @@ func (l *layout) schema() *hcl2.BodySchema {
 	return s
 }
 
+// supported reports whether an attribute can have type t.
+func supported(t reflect.Type) bool {
+	if t == secretType || reflect.PointerTo(t).Implements(unmarshaler) || t.Implements(marshaler) {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.String, reflect.Bool, reflect.Float32, reflect.Float64,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return true
+	case reflect.Pointer, reflect.Slice:
+		return supported(t.Elem())
+	case reflect.Map:
+		return t.Key().Kind() == reflect.String && supported(t.Elem())
+	}
+	return false
+}
+
 // layoutOf reads the tags of struct type t. A tag we cannot serve is our own
 // mistake and panics.
 func layoutOf(t reflect.Type) *layout {
@@ -110,6 +128,9 @@ func (l *layout) add(t reflect.Type, prefix []int) {
 			}
 		default:
 			panic(fmt.Sprintf("hcl: unknown tag %q on %s.%s", tag, t, sf.Name))
+		}
+		if !f.block && !supported(sf.Type) {
+			panic(fmt.Sprintf("hcl: option %q of %s has the unsupported type %s", name, t, sf.Type))
 		}
 		if name == "" || !sf.IsExported() {
 			panic(fmt.Sprintf("hcl: field %s.%s has no option name or is not exported", t, sf.Name))

@@ -44,23 +44,21 @@ func (t *Template) localBlock(b *hcl2.Block, l *diag.List) {
 
 func (t *Template) addLocal(x *Local, at hcl2.Range, l *diag.List) {
 	x.Value = cty.DynamicVal
-	for _, o := range t.Locals {
-		if o.Name == x.Name {
-			*l = append(*l, report(at, fromRange(x.Range), "Duplicate local value", "The local value %q is already defined at %s. Rename one of them.", x.Name, o.Range))
-			return
-		}
+	if o := t.index.locals[x.Name]; o != nil {
+		*l = append(*l, report(at, fromRange(x.Range), "Duplicate local value", "The local value %q is already defined at %s. Rename one of them.", x.Name, o.Range))
+		return
 	}
+	t.index.locals[x.Name] = x
 	t.Locals = append(t.Locals, x)
 }
 
 func (t *Template) dataBlock(b *hcl2.Block, l *diag.List) {
 	d := &Block{Type: b.Labels[0], Name: b.Labels[1], Range: toRange(b.DefRange), body: b.Body, expand: true}
-	for _, o := range t.Data {
-		if o.Type == d.Type && o.Name == d.Name {
-			*l = append(*l, report(b.DefRange, b.DefRange, "Duplicate data source", "The data source %s.%s is already defined at %s. Rename one of them.", d.Type, d.Name, o.Range))
-			return
-		}
+	if o := t.index.data[d.Type+"."+d.Name]; o != nil {
+		*l = append(*l, report(b.DefRange, b.DefRange, "Duplicate data source", "The data source %s.%s is already defined at %s. Rename one of them.", d.Type, d.Name, o.Range))
+		return
 	}
+	t.index.data[d.Type+"."+d.Name] = d
 	t.Data = append(t.Data, d)
 }
 

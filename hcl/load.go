@@ -39,6 +39,7 @@ func expandable(b hcl2.BlockHeaderSchema) bool {
 // order of the files.
 func Load(ctx context.Context, in Inputs) (*Template, diag.List) {
 	t := &Template{Files: map[string][]byte{}, Root: ".", in: in, names: &names{}, order: map[string]int{}}
+	t.index = index{vars: map[string]*Variable{}, locals: map[string]*Local{}, data: map[string]*Block{}, sources: map[string]*Block{}}
 	var l diag.List
 	t.load(ctx, &l)
 	l = Dedupe(l)
@@ -47,13 +48,45 @@ func Load(ctx context.Context, in Inputs) (*Template, diag.List) {
 }
 
 func (t *Template) load(ctx context.Context, l *diag.List) {
+	var config, auto []string
+	if t.in.Path != "" { // a console may have no template
+		config, auto = t.discover(l)
+	}
 	t.scope = t.rootScope()
-	config, auto := t.discover(l)
-	if len(config) == 0 {
+	files := t.parseConfig(config, l)
+	if l.HasErrors() {
+		// What the parser lost would be missed everywhere: whatever can be
+		// understood is there for the caller, and only the files that parsed
+		// have their declarations checked.
+		t.Broken, t.in.Data = true, nil
+		var rest, dropped diag.List
+		defer func() { *l = append(*l, outside(rest, *l)...) }()
+		t.evaluated(ctx, files, auto, &rest, &dropped)
 		return
 	}
-	t.scope = t.rootScope() // the root is known now
-	files := t.parseConfig(config, l)
+	t.evaluated(ctx, files, auto, l, l)
+}
+
+// outside returns the findings of l in files that have none in broken.
+func outside(l, broken diag.List) diag.List {
+	files := map[string]bool{}
+	for _, d := range broken {
+		if d.Subject != nil {
+			files[d.Subject.Filename] = true
+		}
+	}
+	var out diag.List
+	for _, d := range l {
+		if d.Subject != nil && !files[d.Subject.Filename] {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// evaluated goes through the phases. Findings about declarations go to l,
+// those about values and references to refs.
+func (t *Template) evaluated(ctx context.Context, files []source, auto []string, l, refs *diag.List) {
 	if !t.requiredVersions(files, l) {
 		return
 	}
@@ -71,15 +104,15 @@ func (t *Template) load(ctx context.Context, l *diag.List) {
 	}
 	t.declarations(files, schema, l)
 	t.setNames()
-	t.assignAll(auto, l)
-	t.settle(l)
+	t.assignAll(auto, refs)
+	t.settle(refs)
 	vars := make(map[string]cty.Value, len(t.Variables))
 	for _, v := range t.Variables {
 		vars[v.Name] = v.Value
 	}
 	t.scope = t.scope.With("var", cty.ObjectVal(vars))
-	t.evaluateAll(ctx, l)
-	t.contents(files, schema, l)
+	t.evaluateAll(ctx, refs)
+	t.contents(files, schema, refs)
 }
 
 // rootScope has the names that need no template: functions, path, packer.

@@ -57,10 +57,22 @@ type Template struct {
 	Registry         *Registry // the top-level hcp_packer_registry block
 	Extra            []*Block
 
+	// Broken says that a file did not parse: what was lost with it may be the
+	// reason for anything a caller finds wrong.
+	Broken bool
+
 	in    Inputs
+	index index
 	names *names
 	scope Scope
 	order map[string]int // of files, for sorting findings
+}
+
+// index finds declarations by name.
+type index struct {
+	vars          map[string]*Variable
+	locals        map[string]*Local
+	data, sources map[string]*Block // by "type.name"
 }
 
 // Scope returns the names a component's options can refer to everywhere: var,

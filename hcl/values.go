@@ -29,10 +29,7 @@ func inOrder(attrs hcl2.Attributes) []*hcl2.Attribute {
 // assignAll gives the variables their values. Where several are given the
 // later kind wins: default, environment, automatic files, -var-file, -var.
 func (t *Template) assignAll(auto []string, l *diag.List) {
-	byName := make(map[string]*Variable, len(t.Variables))
-	for _, v := range t.Variables {
-		byName[v.Name] = v
-	}
+	byName := t.index.vars
 	for _, kv := range t.in.Env {
 		name, value, _ := strings.Cut(kv, "=")
 		if name, ok := strings.CutPrefix(name, envPrefix); ok {
@@ -107,7 +104,7 @@ func (t *Template) assignValue(v *Variable, x cty.Value, origin string, at, arou
 	x, err := v.spec.convert(x)
 	if err != nil {
 		*l = append(*l, report(at, around, "Value does not fit the variable's type",
-			"Variable %q, declared at %s, is a %s: %v.", v.Name, v.Range, typeexpr.TypeString(v.Type), err))
+			"Variable %q, declared at %s, has the type %s: %v.", v.Name, v.Range, typeexpr.TypeString(v.Type), err))
 		v.bad, v.Set = true, true
 		return
 	}

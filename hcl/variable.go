@@ -30,11 +30,24 @@ func (s typeSpec) convert(v cty.Value) (cty.Value, error) {
 		v = s.defaults.Apply(v)
 	}
 	out, err := convert.Convert(v, s.ty)
-	if err != nil && s.inferred && (s.anything || s.ty.IsTupleType() || s.ty.IsObjectType()) {
+	if s.inferred && (err != nil && (s.anything || s.ty.IsTupleType() || s.ty.IsObjectType()) || s.loses(v)) {
 		// The shape of the default of an untyped variable binds nobody.
 		return v, nil
 	}
 	return out, err
+}
+
+// loses reports whether a conversion of v would drop attributes.
+func (s typeSpec) loses(v cty.Value) bool {
+	if !s.ty.IsObjectType() || !v.Type().IsObjectType() {
+		return false
+	}
+	for name := range v.Type().AttributeTypes() {
+		if !s.ty.HasAttribute(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // literal reports whether a text given for the variable is the value itself
@@ -63,12 +76,11 @@ func (t *Template) newVariable(name string, at hcl2.Range, l *diag.List) *Variab
 		*l = append(*l, report(at, at, "Invalid variable name",
 			"%q is not a name: names begin with a letter and have only letters, digits, underscores and dashes.", name))
 	}
-	for _, o := range t.Variables {
-		if o.Name == name {
-			*l = append(*l, report(at, at, "Duplicate variable", "Variable %q is already declared at %s. Rename one of them.", name, o.Range))
-			return v // not added: the first counts
-		}
+	if o := t.index.vars[name]; o != nil {
+		*l = append(*l, report(at, at, "Duplicate variable", "Variable %q is already declared at %s. Rename one of them.", name, o.Range))
+		return v // not added: the first counts
 	}
+	t.index.vars[name] = v
 	t.Variables = append(t.Variables, v)
 	return v
 }
@@ -121,7 +133,7 @@ func (t *Template) constant(a *hcl2.Attribute, ty cty.Type, l *diag.List, use fu
 	}
 	x, err := convert.Convert(x, ty)
 	if err != nil || !x.IsKnown() {
-		*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable value", "%q must be a %s.", a.Name, ty.FriendlyName()))
+		*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable value", "Option %q must be a plain %s.", a.Name, ty.FriendlyName()))
 		return
 	}
 	if !x.IsNull() {
@@ -146,7 +158,7 @@ func (t *Template) defaultValue(v *Variable, a *hcl2.Attribute, l *diag.List) {
 	}
 	if v.spec.ty == cty.DynamicPseudoType && !v.bad {
 		// Without a type the default tells it; empty collections and null tell nothing.
-		if ty := x.Type(); ty != cty.EmptyObject && ty != cty.EmptyTuple && ty != cty.DynamicPseudoType {
+		if ty := x.Type(); !ty.Equals(cty.EmptyObject) && !ty.Equals(cty.EmptyTuple) && ty != cty.DynamicPseudoType {
 			v.spec = typeSpec{ty: ty, inferred: true, anything: v.spec.anything}
 			v.Type = ty
 		}
@@ -154,7 +166,7 @@ func (t *Template) defaultValue(v *Variable, a *hcl2.Attribute, l *diag.List) {
 	x, err := v.spec.convert(x)
 	if err != nil {
 		*l = append(*l, report(at, a.Range, "Default does not fit the type",
-			"The default of variable %q is not a %s: %v.", v.Name, typeexpr.TypeString(v.Type), err))
+			"The default of variable %q does not have its type, %s: %v.", v.Name, typeexpr.TypeString(v.Type), err))
 		v.bad, v.Set = true, true
 		return
 	}
