@@ -118,7 +118,7 @@ func (c *converter) describe(v cty.Value) string {
 	case v.Type() == cty.String && !c.hide && len(v.AsString()) <= 60:
 		return strconv.Quote(v.AsString())
 	case v.Type() == cty.Number && !c.hide:
-		return v.AsBigFloat().Text('f', -1)
+		return v.AsBigFloat().Text('g', 20)
 	case v.Type() == cty.Bool && !c.hide:
 		return strconv.FormatBool(v.True())
 	case v.Type().IsTupleType() || v.Type().IsListType() || v.Type().IsSetType():
