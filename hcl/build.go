@@ -138,7 +138,10 @@ func (t *Template) sourcesList(build *Build, a *hcl2.Attribute, l *diag.List) bo
 	if !ok {
 		return false
 	}
-	if v.Type() == cty.String || v.IsNull() || !isSequence(v.Type()) {
+	if v.IsNull() {
+		return true
+	}
+	if !isSequence(v.Type()) {
 		*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable sources", "sources is a list of references: [\"source.type.name\"]."))
 		return false
 	}
@@ -209,9 +212,11 @@ func (t *Template) buildSource(build *Build, b *hcl2.Block, l *diag.List) {
 	}
 }
 
-var stepMeta = []string{"name", "only", "except"}
-var provisionerMeta = append([]string{"pause_before", "max_retries", "timeout", "continue_on_error", "override"}, stepMeta...)
-var postProcessorMeta = append([]string{"keep_input_artifact"}, stepMeta...)
+var (
+	stepMeta          = []string{"name", "only", "except"}
+	provisionerMeta   = append([]string{"pause_before", "max_retries", "timeout", "continue_on_error", "override"}, stepMeta...)
+	postProcessorMeta = append([]string{"keep_input_artifact"}, stepMeta...)
+)
 
 // meta reads the options of a step that are the language's own.
 func (t *Template) meta(b *hcl2.Block, options []string, l *diag.List) map[string]*hcl2.Attribute {
@@ -254,7 +259,7 @@ func (t *Template) onlyExcept(build *Build, a map[string]*hcl2.Attribute, l *dia
 	var oe OnlyExcept
 	t.option(a["only"], &oe.Only, l)
 	t.option(a["except"], &oe.Except, l)
-	if a["only"] != nil && a["except"] != nil {
+	if len(oe.Only) > 0 && len(oe.Except) > 0 {
 		*l = append(*l, report(a["except"].Range, a["except"].Range, "Both only and except",
 			"A step is limited either with only or with except. Remove one of them."))
 		return OnlyExcept{}
@@ -264,8 +269,10 @@ func (t *Template) onlyExcept(build *Build, a map[string]*hcl2.Attribute, l *dia
 	return oe
 }
 
-// checkRefs warns about entries of only and except that match nothing: the
-// step would be left out, or run, against the author's will.
+// checkRefs warns about entries of only and except that name no source of the
+// build and none of the template: the step would be left out, or run, against
+// the author's will. Sources that other builds use, or none, are often named
+// in a shared step.
 func (t *Template) checkRefs(build *Build, a *hcl2.Attribute, refs []string, l *diag.List) {
 	if a == nil || t.in.SyntaxOnly || len(build.Sources) == 0 {
 		return
@@ -275,10 +282,10 @@ func (t *Template) checkRefs(build *Build, a *hcl2.Attribute, refs []string, l *
 		known = append(known, s.Ref())
 	}
 	for _, r := range refs {
-		if contains(known, r) {
+		if contains(known, r) || t.index.sources[r] != nil {
 			continue
 		}
-		d := report(a.Expr.Range(), a.Range, "No such source in the build", "%s names %q, which is no source of this build.%s", a.Name, r, didYouMean(r, known))
+		d := report(a.Expr.Range(), a.Range, "No such source", "%s names %q, which is no source of this build.%s", a.Name, r, didYouMean(r, known))
 		for _, k := range known {
 			if strings.HasSuffix(k, "."+r) {
 				d.Detail = a.Name + " compares with the type and the name: write \"" + k + "\" instead of \"" + r + "\"."
@@ -313,12 +320,21 @@ func (t *Template) override(build *Build, p *Provisioner, a *hcl2.Attribute, l *
 			*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable override", "The override for %q is not an object of options.", name))
 			continue
 		}
-		if !contains(known, name) && len(known) > 0 && !t.in.SyntaxOnly {
-			d := report(a.Expr.Range(), a.Range, "No such source in the build",
+		if !contains(known, name) && !t.isSourceName(name) && len(known) > 0 && !t.in.SyntaxOnly {
+			d := report(a.Expr.Range(), a.Range, "No such source",
 				"The override for %q has no effect: no source of this build has that local name.%s", name, didYouMean(name, known))
 			d.Severity = diag.Warning
 			*l = append(*l, d)
 		}
 		p.Override[name] = e.WithMarks(marks)
 	}
+}
+
+func (t *Template) isSourceName(name string) bool {
+	for _, s := range t.Sources {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
 }
