@@ -26,12 +26,13 @@ type link struct {
 	done   chan struct{}
 	tasks  sync.WaitGroup // goroutines that end with the link
 
-	mu     sync.Mutex
-	why    error         // that it ended, when we know better than the library
-	spare  chan opened   // a session opened in advance; nil: none
-	active int           // sessions in use
-	freed  chan struct{} // closed and replaced when a session ends
-	files  *sftp.Client  // nil: none yet
+	mu        sync.Mutex
+	why       error         // that it ended, when we know better than the library
+	spare     chan opened   // a session opened in advance; nil: none
+	active    int           // sessions in use
+	freed     chan struct{} // closed and replaced when a session ends
+	files     *sftp.Client  // nil: none yet
+	fileUsers int           // calls that use files
 }
 
 type opened struct {
@@ -153,7 +154,7 @@ func (l *link) open() chan opened {
 // so the next one is opened while this one is used. When the server allows no
 // more sessions at a time it waits for one of ours to end.
 func (l *link) session(ctx context.Context) (s *gossh.Session, early bool, err error) {
-	for {
+	for alone := 0; ; {
 		l.mu.Lock()
 		ch, freed := l.spare, l.freed
 		early = ch != nil
@@ -185,20 +186,40 @@ func (l *link) session(ctx context.Context) (s *gossh.Session, early bool, err e
 		if early {
 			continue // there was no room then
 		}
-		l.mu.Lock()
-		busy := l.active > 0
-		l.mu.Unlock()
-		if !busy {
-			return nil, false, fmt.Errorf("the guest's SSH server opens no session: %w", o.err)
+		if !l.makeRoom() {
+			if alone++; alone > 20 {
+				return nil, false, fmt.Errorf("the guest's SSH server opens no session: %w", o.err)
+			}
+		} else {
+			alone = 0
 		}
+		// The server may notice later than we do that a session has ended.
+		again := time.NewTimer(100 * time.Millisecond)
 		select {
 		case <-freed:
+		case <-again.C:
 		case <-l.done:
-			return nil, false, l.lost(o.err)
+			err = l.lost(o.err)
 		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
+			err = context.Cause(ctx)
+		}
+		again.Stop()
+		if err != nil {
+			return nil, false, err
 		}
 	}
+}
+
+// makeRoom ends an SFTP client that is not used, and reports whether sessions
+// of ours are open that will end.
+func (l *link) makeRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.files != nil && l.fileUsers == 0 {
+		go l.files.Close() //nolint:errcheck // sending may block
+		l.files = nil
+	}
+	return l.active > 0
 }
 
 // keep makes a session nobody waits for any more the spare one.

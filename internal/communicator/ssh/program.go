@@ -99,9 +99,9 @@ type program struct {
 	header func(token string) string                 // parameter lines after the token; nil: none
 	body   func(w io.Writer, said chan string) error // the rest of the standard input; nil: none
 	stdout io.Writer
-	stderr io.Writer // nil: its text becomes part of the error
-	told   func(word string)                         // told what the program said, on another goroutine; may be nil
-	frame  int       // lines of the token on the standard output: 0, 1 before it, or 2 around it
+	stderr io.Writer         // nil: its text becomes part of the error
+	told   func(word string) // told what the program said, on another goroutine; may be nil
+	frame  int               // lines of the token on the standard output: 0, 1 before it, or 2 around it
 }
 
 // run runs p in the guest. The error is errNoShell (wrapped), *refusal,

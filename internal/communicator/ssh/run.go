@@ -45,14 +45,16 @@ func (c *Conn) Run(ctx context.Context, cmd communicator.Cmd) error {
 // is none. The connection is made anew once when it turns out to be broken
 // before the command was sent.
 func (c *Conn) exec(ctx context.Context, cmd command) error {
-	for again := false; ; again = true {
+	anew, stale := false, false
+	for {
 		l, err := c.current(ctx)
 		if err != nil {
 			return err
 		}
 		s, early, err := l.session(ctx)
 		var lost *communicator.DisconnectError
-		if errors.As(err, &lost) && !again && ctx.Err() == nil {
+		if errors.As(err, &lost) && !anew && ctx.Err() == nil {
+			anew = true
 			l.close(nil)
 			<-l.done
 			continue
@@ -63,7 +65,8 @@ func (c *Conn) exec(ctx context.Context, cmd command) error {
 		err = l.run(ctx, s, cmd)
 		l.release()
 		// The server may have closed a session while it was unused.
-		if errors.Is(err, errNotStarted) && early && !again && ctx.Err() == nil {
+		if errors.Is(err, errNotStarted) && early && !stale && ctx.Err() == nil {
+			stale = true
 			continue
 		}
 		if errors.Is(err, errNotStarted) {

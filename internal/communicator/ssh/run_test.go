@@ -75,7 +75,7 @@ func TestCancelEndsTheCommand(t *testing.T) {
 	script := communicator.Script{Path: dir + "/s", Mode: 0o700, Body: []byte("echo $$; sleep 1000"), Line: "sh " + dir + "/s"}
 	for name, run := range map[string]func(context.Context, writerFunc) error{
 		"command": func(ctx context.Context, w writerFunc) error {
-			return c.Run(ctx, communicator.Cmd{Line: "echo $$; while echo; do sleep 0.1; done", Stdout: w})
+			return c.Run(ctx, communicator.Cmd{Line: "echo $$; while echo x; do sleep 0.1; done", Stdout: w})
 		},
 		"script": func(ctx context.Context, w writerFunc) error {
 			s := script

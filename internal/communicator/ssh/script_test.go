@@ -13,8 +13,8 @@ import (
 )
 
 // loginShell is the configuration of a server whose users have this shell.
-func loginShell(shell string) string {
-	return `ForceCommand exec ` + shell + ` -c "$SSH_ORIGINAL_COMMAND"` + "\nSetEnv SHELL=" + shell
+func loginShell(shell string) []string {
+	return []string{`ForceCommand exec ` + shell + ` -c "$SSH_ORIGINAL_COMMAND"`, "SetEnv SHELL=" + shell}
 }
 
 func TestScriptUnderEveryLoginShell(t *testing.T) {
@@ -24,7 +24,7 @@ func TestScriptUnderEveryLoginShell(t *testing.T) {
 			if _, err := os.Stat(shell); err != nil {
 				t.Skip("needs " + shell)
 			}
-			c := dial(t, newSSHD(t, loginShell(shell)).target(), nil)
+			c := dial(t, newSSHD(t, loginShell(shell)...).target(), nil)
 			testScript(t, c)
 			if c.noShell.Load() || c.noScript.Load() {
 				t.Errorf("it was not run in one exchange")
@@ -125,7 +125,7 @@ func TestScriptThatEndsTheConnection(t *testing.T) {
 	c := dial(t, newSSHD(t).target(), nil)
 	dir := shortTemp(t)
 	err := c.RunScript(testContext(t), communicator.Script{
-		Path: dir + "/s", Mode: 0o700, Body: []byte("kill -9 $(ps -o ppid= -p $PPID)\nsleep 1000"), Line: "exec sh " + dir + "/s",
+		Path: dir + "/s", Mode: 0o700, Body: []byte("kill -9 $(ps -o ppid= -p $PPID)\nsleep 10"), Line: "exec sh " + dir + "/s",
 	})
 	var lost *communicator.DisconnectError
 	if !errors.As(err, &lost) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -72,7 +71,20 @@ func prepareSSHD(t testing.TB, extra ...string) *sshd {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "authorized"), s.pub+"\n", 0o600)
-	conf := fmt.Sprintf(`ListenAddress 127.0.0.1:%d
+	// A home of its own: what the start-up files of this machine's root do is
+	// not our business.
+	env := "SetEnv HOME=" + s.home()
+	for i, line := range extra {
+		if more, ok := strings.CutPrefix(line, "SetEnv "); ok {
+			env, extra[i] = env+" "+more, ""
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(s.home(), ".ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	extra = append(extra, env)
+	conf := fmt.Sprintf(`%[3]s
+ListenAddress 127.0.0.1:%[1]d
 HostKey %[2]s/host
 PidFile %[2]s/pid
 AuthorizedKeysFile %[2]s/authorized
@@ -83,7 +95,6 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
 LogLevel VERBOSE
-%[3]s
 `, s.port, dir, strings.Join(extra, "\n"))
 	writeFile(t, filepath.Join(dir, "config"), conf, 0o600)
 	return s
@@ -91,9 +102,14 @@ LogLevel VERBOSE
 
 func (s *sshd) start() {
 	s.t.Helper()
-	var log lockedBuffer
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close() //nolint:errcheck // sshd has its own
+	logged := func() string { b, _ := os.ReadFile(log.Name()); return string(b) }
 	s.cmd = exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(s.dir, "config")) //nolint:noctx // ended by stop
-	s.cmd.Stderr = &log
+	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -104,13 +120,13 @@ func (s *sshd) start() {
 		_ = cmd.Process.Kill()
 		<-ended
 		if s.t.Failed() {
-			s.t.Logf("sshd:\n%s", log.String())
+			s.t.Logf("sshd:\n%s", logged())
 		}
 	})
 	waitFor(s.t, "sshd to listen", func() bool {
 		select {
 		case <-ended:
-			s.t.Fatalf("sshd ended: %s", log.String())
+			s.t.Fatalf("sshd ended: %s", logged())
 		default:
 		}
 		conn, err := net.Dial("tcp", s.addr())
@@ -131,6 +147,8 @@ func (s *sshd) stop() {
 		_ = exec.Command("kill", "-9", pid).Run() //nolint:noctx // short
 	}
 }
+
+func (s *sshd) home() string { return filepath.Join(s.dir, "home") }
 
 func (s *sshd) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
@@ -221,21 +239,4 @@ func waitFor(t testing.TB, what string, cond func() bool) {
 			t.Fatalf("waited too long for %s", what)
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

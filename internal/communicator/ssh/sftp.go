@@ -13,6 +13,7 @@ import (
 	"github.com/pkg/sftp"
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/diag"
 )
 
@@ -29,10 +30,14 @@ func (e *sftpError) Error() string { return e.op + ": " + e.err.Error() }
 func (e *sftpError) Unwrap() error { return e.err }
 
 // sftpClient returns the link's SFTP client and starts it the first time. It
-// takes one session, which stays open.
+// takes one session, which stays open. Every client returned must be given
+// back with doneSFTP.
 func (l *link) sftpClient(ctx context.Context) (*sftp.Client, error) {
 	l.mu.Lock()
 	cl := l.files
+	if cl != nil {
+		l.fileUsers++
+	}
 	l.mu.Unlock()
 	if cl != nil {
 		return cl, nil
@@ -67,6 +72,7 @@ func (l *link) sftpClient(ctx context.Context) (*sftp.Client, error) {
 		}()
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.fileUsers++
 		if l.files != nil { // another caller was quicker
 			go cl.Close() //nolint:errcheck // not used yet
 			return l.files, nil
@@ -74,6 +80,12 @@ func (l *link) sftpClient(ctx context.Context) (*sftp.Client, error) {
 		l.files = cl
 		return cl, nil
 	}
+}
+
+func (l *link) doneSFTP() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fileUsers--
 }
 
 func startSFTP(ctx context.Context, s *gossh.Session) (*sftp.Client, error) {
@@ -104,14 +116,11 @@ func startSFTP(ctx context.Context, s *gossh.Session) (*sftp.Client, error) {
 // withSFTP calls do with a client, on another goroutine, so that it can be
 // left when ctx ends: then the client is closed, which ends do.
 func (c *Conn) withSFTP(ctx context.Context, op string, do func(cl *sftp.Client) error) error {
-	l, err := c.current(ctx)
+	l, cl, err := c.sftpOver(ctx)
 	if err != nil {
 		return err
 	}
-	cl, err := l.sftpClient(ctx)
-	if err != nil {
-		return err
-	}
+	defer l.doneSFTP()
 	done := make(chan error, 1)
 	go func() { done <- do(cl) }()
 	select {
@@ -137,6 +146,25 @@ func (c *Conn) withSFTP(ctx context.Context, op string, do func(cl *sftp.Client)
 		return l.lost(err)
 	}
 	return &sftpError{op, err}
+}
+
+// sftpOver returns a client over the live connection, or over a new one when
+// it turns out to be broken.
+func (c *Conn) sftpOver(ctx context.Context) (*link, *sftp.Client, error) {
+	for again := false; ; again = true {
+		l, err := c.current(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		cl, err := l.sftpClient(ctx)
+		var lost *communicator.DisconnectError
+		if errors.As(err, &lost) && !again && ctx.Err() == nil {
+			l.close(nil)
+			<-l.done
+			continue
+		}
+		return l, cl, err
+	}
 }
 
 // localError is an error of this side: of a reader, a writer, a local file.
