@@ -88,6 +88,10 @@ func (j *job) do(ctx context.Context) error {
 			"a guest that reboots for longer needs a greater start_retry_timeout")
 	}
 	var lost *communicator.DisconnectError
+	var put *communicator.PutError
+	if errors.As(err, &put) {
+		return err
+	}
 	gone := errors.As(err, &lost)
 	if ctx.Err() != nil || !gone && !(j.cfg.ExpectDisconnect && endedByShutdown(err)) {
 		return script.CheckExit(err, j.cfg.ValidExitCodes)
@@ -123,21 +127,25 @@ func again(err error) bool {
 	var lost *communicator.DisconnectError
 	var key *communicator.HostKeyError
 	var put *communicator.PutError
-	var unreached *communicator.ConnectError
-	switch {
-	case err == nil, errors.As(err, &key), errors.Is(err, communicator.ErrNoConnection):
-		return false
-	case errors.As(err, &put):
-		// The guest itself saying no (a full disk, a missing folder) is final;
-		// a shell that was killed under it is a guest going down.
-		return !errors.As(put.Err, &exit) || exit.Signal != ""
-	case errors.As(err, &unreached):
-		return true
-	case errors.As(err, &exit), errors.As(err, &lost):
+	var read *readError
+	if err == nil || errors.As(err, &key) || errors.As(err, &read) || errors.Is(err, communicator.ErrNoConnection) {
 		return false
 	}
-	var read *readError
-	return !errors.As(err, &read)
+	unreached := unreachable(err)
+	isLost, isExit := errors.As(err, &lost), errors.As(err, &exit)
+	if errors.As(err, &put) {
+		// The guest itself saying no (a full disk, a missing folder) is final;
+		// a shell that was killed under it is a guest going down.
+		return unreached || isLost || isExit && exit.Signal != ""
+	}
+	return unreached || !isLost && !isExit
+}
+
+// unreachable reports whether nothing was asked of the guest yet.
+func unreachable(err error) bool {
+	var connect *communicator.ConnectError
+	var auth *communicator.AuthError
+	return errors.As(err, &connect) || errors.As(err, &auth)
 }
 
 // A readError says that a script could not be read on this machine.
