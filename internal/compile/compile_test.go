@@ -184,9 +184,9 @@ build {
 }
 `, false, Options{})
 	for _, want := range []string{
-		"2,16 Error Invalid option size: is 0, less than 1; say how big.",
+		"2,16 Error Invalid option size: Is 0, less than 1; say how big.",
 		`Did you mean "image_name"?`,
-		"give text or texts", "NoSuchThing",
+		"Give text or texts", "NoSuchThing",
 		`Unknown source type "toi"`, `Did you mean "toy"?`,
 		`Unknown provisioner type "shout"`, `Unknown post-processor type "keeps"`, `Did you mean "keep"?`,
 	} {
@@ -194,7 +194,7 @@ build {
 			t.Errorf("not told: %s", want)
 		}
 	}
-	if n := strings.Count(diags, "give text or texts"); n != 1 {
+	if n := strings.Count(diags, "Give text or texts"); n != 1 {
 		t.Errorf("a fault about options that are not known yet is told: %d", n)
 	}
 	if t.Failed() {
@@ -221,10 +221,10 @@ build { sources = ["toy.a"] }
 	if _, err := p.Builds[0].Open(builder.Info{}); err != nil {
 		t.Error(err)
 	}
-	if _, diags = plan(t, strings.Replace(src, "%s", `"fail"`, 1), true, Options{}); !strings.Contains(diags, "nobody answers") {
+	if _, diags = plan(t, strings.Replace(src, "%s", `"fail"`, 1), true, Options{}); !strings.Contains(diags, "Nobody answers") {
 		t.Errorf("failure not told: %s", diags)
 	}
-	if _, diags = plan(t, strings.Replace(src, "%s", `""`, 1), true, Options{}); !strings.Contains(diags, "1,") || !strings.Contains(diags, "is missing") {
+	if _, diags = plan(t, strings.Replace(src, "%s", `""`, 1), true, Options{}); !strings.Contains(diags, "1,") || !strings.Contains(diags, "Is missing") {
 		t.Errorf("fault not told: %s", diags)
 	}
 }

@@ -3,6 +3,8 @@ package compile
 import (
 	"errors"
 	"slices"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/hcl"
@@ -95,7 +97,7 @@ func faults(b *hcl.Block, err error, unknown []string) diag.List {
 		}
 		r := b.FieldRange(f.Paths[0])
 		if f.Warn {
-			l.Warnf(&r, "Option "+f.Paths[0], "%s", sentence(e))
+			l.Warnf(&r, "Doubtful option "+f.Paths[0], "%s", sentence(e))
 		} else {
 			l.Errorf(&r, "Invalid option "+f.Paths[0], "%s", sentence(e))
 		}
@@ -113,7 +115,8 @@ func sentence(err error) string {
 	if h := diag.Hint(err); h != "" {
 		text += "; " + h
 	}
-	return text + "."
+	r, n := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(r)) + text[n:] + "."
 }
 
 func (c *compiler) openBuilder(d builder.Driver, b *hcl.Block, s hcl.Scope, info builder.Info) func(builder.Info) (builder.Builder, error) {
