@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func ProbeKVM(ctx context.Context, binary, cache string) (KVM, error) {
 		}
 	}
 	k := KVM{Boot: boot}
-	if k.Reason, err = trialGuest(ctx, path, "kvm"); err != nil {
+	if k.Reason, err = trialGuest(ctx, path, "kvm", probeTime); err != nil {
 		return KVM{}, err
 	}
 	k.Usable = k.Reason == ""
@@ -88,57 +89,25 @@ func probeKey(path string) string {
 // ends QEMU with (value << 1) | 1, and the guest writes 0x10.
 const trialStatus = 0x10<<1 | 1
 
-// trialROM is firmware for a PC. It does what an ordinary guest does first and
-// then for ever: it goes from real mode through page tables into 64-bit mode,
-// and computes. Hardware runs the loop in a tenth of a second; a KVM that has to
-// emulate the guest's kernel instruction by instruction, as one without hardware
-// behind it does, not within [probeTime]. At the end it writes 0x10 to the debug
-// exit port 0xf4.
+// trialCode is trial/trial.asm, which says how it is made, and what it does.
+//
+//go:embed trial/trial.bin
+var trialCode []byte
+
+// trialROM is firmware for a PC: the trial guest, and at the reset vector, 16
+// bytes before the end, a jump to it.
 func trialROM() []byte {
-	rom := make([]byte, 64<<10) // at 0xf0000, and at the end of the first 4 GiB
-	copy(rom, []byte{
-		0xfa,             // cli
-		0xb8, 0x00, 0xf0, // mov ax, 0xf000
-		0x8e, 0xd8, // mov ds, ax
-		0x66, 0x0f, 0x01, 0x16, 0x80, 0x00, // lgdt [0x80]
-		0x31, 0xc0, // xor ax, ax
-		0x8e, 0xc0, // mov es, ax
-		0xbf, 0x00, 0x10, // mov di, 0x1000
-		0xb9, 0x00, 0x18, // mov cx, 0x1800
-		0xf3, 0xab, // rep stosw: three empty page tables
-		0x26, 0xc7, 0x06, 0x00, 0x10, 0x03, 0x20, // mov word es:[0x1000], 0x2003: PML4 to PDPT
-		0x26, 0xc7, 0x06, 0x00, 0x20, 0x03, 0x30, // mov word es:[0x2000], 0x3003: PDPT to PD
-		0x26, 0xc7, 0x06, 0x00, 0x30, 0x83, 0x00, // mov word es:[0x3000], 0x0083: PD to the first 2 MiB
-		0x66, 0xb8, 0x20, 0x00, 0x00, 0x00, // mov eax, 0x20
-		0x0f, 0x22, 0xe0, // mov cr4, eax: PAE
-		0x66, 0xb8, 0x00, 0x10, 0x00, 0x00, // mov eax, 0x1000
-		0x0f, 0x22, 0xd8, // mov cr3, eax
-		0x66, 0xb9, 0x80, 0x00, 0x00, 0xc0, // mov ecx, 0xc0000080: EFER
-		0x0f, 0x32, // rdmsr
-		0x0d, 0x00, 0x01, // or ax, 0x100: LME
-		0x0f, 0x30, // wrmsr
-		0x66, 0xb8, 0x01, 0x00, 0x00, 0x80, // mov eax, 0x80000001
-		0x0f, 0x22, 0xc0, // mov cr0, eax: PE and PG
-		0x66, 0xea, 0x5d, 0x00, 0x0f, 0x00, 0x08, 0x00, // jmp 8:0xf005d
-		0xb9, 0x00, 0x00, 0x00, 0x10, // mov ecx, 0x10000000
-		0xff, 0xc9, // dec ecx
-		0x75, 0xfc, // jnz to the dec
-		0xb0, 0x10, // mov al, 0x10
-		0xe6, 0xf4, // out 0xf4, al
-		0xf4,       // hlt
-		0xeb, 0xfd, // jmp to the hlt
-	})
-	copy(rom[0x78:], []byte{
-		0x00, 0x00, 0x00, 0x00, 0x00, 0x9a, 0x20, 0x00, // descriptor 8: 64-bit code
-		0x0f, 0x00, 0x70, 0x00, 0x0f, 0x00, // the table's limit, and its place 0xf0070
-	})
-	copy(rom[len(rom)-16:], []byte{0xea, 0x00, 0x00, 0x00, 0xf0}) // reset vector: jmp 0xf000:0
+	const size, code, reset = 64 << 10, 0xf000, 0xfff0
+	rom := make([]byte, size)
+	copy(rom[code:], trialCode)
+	rel := uint16(0x10000 + code - (reset + 3))
+	copy(rom[reset:], []byte{0xe9, byte(rel), byte(rel >> 8)})
 	return rom
 }
 
 // trialGuest runs the trial guest under an accelerator. reason is "" when it
 // ran.
-func trialGuest(ctx context.Context, path, accel string) (reason string, err error) {
+func trialGuest(ctx context.Context, path, accel string, limit time.Duration) (reason string, err error) {
 	arch, ok := binaryArch(path)
 	if !ok || arch != runtime.GOARCH && !(arch == "386" && runtime.GOARCH == "amd64") {
 		return "its guests have another architecture than this machine", nil
@@ -155,7 +124,7 @@ func trialGuest(ctx context.Context, path, accel string) (reason string, err err
 	if err := os.WriteFile(rom, trialROM(), 0o600); err != nil {
 		return "", fmt.Errorf("probe %s: %w", accel, err)
 	}
-	pctx, stop := context.WithTimeout(ctx, probeTime)
+	pctx, stop := context.WithTimeout(ctx, limit)
 	defer stop()
 	cmd := exec.CommandContext(pctx, path, "-accel", accel, "-machine", "pc", "-nodefaults", "-display", "none", "-no-reboot",
 		"-m", "16", "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")

@@ -299,3 +299,15 @@ func Tail(path string, n int) string {
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
+
+// Listening waits until the socket at path is there. It returns *[ExitError]
+// when the process ended before.
+func (p *Process) Listening(ctx context.Context, path string) error {
+	return poll.Until(ctx, poll.Backoff{First: 10 * time.Millisecond, Max: 200 * time.Millisecond}, func(context.Context) (bool, error) {
+		if !p.Alive() {
+			return false, &ExitError{p.cmd.Binary, p.Exit()}
+		}
+		st, err := os.Stat(path)
+		return err == nil && st.Mode().Type() == os.ModeSocket, nil
+	})
+}

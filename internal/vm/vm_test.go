@@ -58,10 +58,10 @@ func TestTrialGuestRunsUnderTCG(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the trial guest is for a PC")
 	}
-	if reason, err := trialGuest(t.Context(), qemu, "tcg"); err != nil || reason != "" {
+	if reason, err := trialGuest(t.Context(), qemu, "tcg", 2*time.Minute); err != nil || reason != "" {
 		t.Errorf("reason %q, %v", reason, err)
 	}
-	if reason, err := trialGuest(t.Context(), qemu, "no-such-accelerator"); err != nil || reason == "" {
+	if reason, err := trialGuest(t.Context(), qemu, "no-such-accelerator", 2*time.Minute); err != nil || reason == "" {
 		t.Errorf("an accelerator that does not exist: reason %q, %v", reason, err)
 	}
 }
