@@ -54,13 +54,24 @@ func (b *image) check(context.Context) error {
 		errs = append(errs, diag.WithHint(fmt.Errorf("not found in PATH: %s", strings.Join(missing, ", ")),
 			"apt-get install %s (mke2fs, debugfs and e2fsck are in /usr/sbin)", strings.Join(packages, " ")))
 	}
-	if _, err := os.Lstat(b.cfg.OutputDir); err == nil && !b.info.Force {
+	switch taken, err := b.outputTaken(); {
+	case err != nil:
+		errs = append(errs, err)
+	case taken && !b.info.Force:
 		errs = append(errs, diag.WithHint(fmt.Errorf("output directory %s exists already", b.cfg.OutputDir),
 			"remove it, name another output_directory, or build with -force to replace it"))
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// outputTaken reports whether something is in the output folder's place. An
+// empty folder is nothing.
+func (b *image) outputTaken() (bool, error) {
+	names, err := os.ReadDir(b.cfg.OutputDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(names) > 0, err
 }
 
 // makeWorkspace makes the scratch folder beside the output folder, where a
@@ -227,7 +238,11 @@ func (b *image) publish(r *builder.Run, s *state, from string) error {
 	if err := r.Save(); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(b.cfg.OutputDir); err == nil {
+	taken, err := b.outputTaken()
+	if err != nil {
+		return err
+	}
+	if taken {
 		if !b.info.Force {
 			s.Published = false // somebody else's
 			return fmt.Errorf("output directory %s appeared while the image was made", b.cfg.OutputDir)
