@@ -20,6 +20,7 @@ import (
 )
 
 func TestPassword(t *testing.T) {
+	t.Parallel()
 	for name, cfg := range map[string]*gossh.ServerConfig{
 		"password":             onlyPassword("s3cret"),
 		"keyboard-interactive": onlyQuestions("s3cret", "s3cret"),
@@ -41,6 +42,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestRefusedLoginsAreTriedAgain(t *testing.T) {
+	t.Parallel()
 	s := prepareSSHD(t)
 	writeFile(t, filepath.Join(s.dir, "authorized"), "", 0o600)
 	s.start()
@@ -58,6 +60,7 @@ func TestRefusedLoginsAreTriedAgain(t *testing.T) {
 }
 
 func TestTimeoutOfARefusedLoginIsAnAuthError(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	target := s.target()
 	target.PrivateKey, _, _ = GenerateKey("ed25519", 0, "")
@@ -145,6 +148,7 @@ func TestKeyFileAndCertificate(t *testing.T) {
 }
 
 func TestGenerateKey(t *testing.T) {
+	t.Parallel()
 	for _, k := range []struct {
 		typ  string
 		bits int

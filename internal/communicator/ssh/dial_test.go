@@ -16,6 +16,7 @@ import (
 )
 
 func TestDialTellsWhyItFailed(t *testing.T) {
+	t.Parallel()
 	silent := newRelay(t, "", 0)
 	for name, tc := range map[string]struct {
 		target Target
@@ -34,6 +35,7 @@ func TestDialTellsWhyItFailed(t *testing.T) {
 }
 
 func TestDialConnectsAsSoonAsTheGuestAnswers(t *testing.T) {
+	t.Parallel()
 	s := prepareSSHD(t)
 	p := newRelay(t, "", 0)
 	go func() { // a port forward that accepts before the guest does
@@ -50,6 +52,7 @@ func TestDialConnectsAsSoonAsTheGuestAnswers(t *testing.T) {
 }
 
 func TestDialStops(t *testing.T) {
+	t.Parallel()
 	silent := newRelay(t, "", 0)
 	gone := errors.New("the machine ended")
 	var asked atomic.Int32
@@ -75,6 +78,7 @@ func TestDialStops(t *testing.T) {
 }
 
 func TestHostKeys(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	_, other, _ := GenerateKey("ed25519", 0, "")
 	target := s.target()
@@ -119,6 +123,7 @@ func TestHostKeys(t *testing.T) {
 }
 
 func TestReconnect(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	p := newRelay(t, s.addr(), 0)
 	port, far := freePort(t), freePort(t)
@@ -166,6 +171,7 @@ func TestReconnect(t *testing.T) {
 }
 
 func TestReadWriteTimeoutAndPause(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	p := newRelay(t, s.addr(), 0)
 	c := dial(t, p.target(s), func(cfg *communicator.Config) {

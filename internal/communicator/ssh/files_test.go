@@ -248,6 +248,7 @@ func TestPutTreeFromMemoryAndItsFaults(t *testing.T) {
 // A server that ends the session without a status, or refuses commands, must
 // not be taken for a success.
 func TestServersThatMisbehave(t *testing.T) {
+	t.Parallel()
 	s := newGoServer(t, onlyPassword("pw"))
 	target := s.target()
 	target.Password = secret.New("pw")

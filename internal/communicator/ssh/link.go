@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -166,6 +167,10 @@ func (l *link) session(ctx context.Context) (s *gossh.Session, early bool, err e
 		var o opened
 		select {
 		case o = <-ch:
+		case <-l.done:
+			// The library does not end an opening that met the end of the
+			// connection.
+			return nil, false, l.lost(io.EOF)
 		case <-ctx.Done():
 			l.keep(ch)
 			return nil, false, context.Cause(ctx)

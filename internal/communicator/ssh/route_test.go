@@ -59,6 +59,7 @@ func testEcho(t *testing.T, port int) {
 }
 
 func TestTunnelsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t, "AllowTcpForwarding local")
 	_, taken, _ := net.SplitHostPort(listenEcho(t))
 	for name, change := range map[string]func(*communicator.Config){
@@ -72,6 +73,7 @@ func TestTunnelsThatCannotBe(t *testing.T) {
 }
 
 func TestBastion(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	dir := shortTemp(t)
 	writeFile(t, filepath.Join(dir, "key"), s.key.Reveal(), 0o600)
@@ -143,6 +145,7 @@ func TestBastion(t *testing.T) {
 }
 
 func TestSOCKSProxy(t *testing.T) {
+	t.Parallel()
 	s := newSSHD(t)
 	socks, used := listenSOCKS(t, "user", "pass")
 	with := func(pw string) func(cfg *communicator.Config) {

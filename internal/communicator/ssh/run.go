@@ -15,7 +15,7 @@ import (
 
 // endWithin is how long a cancelled command has to end before it is left to
 // itself.
-const endWithin = 3 * time.Second
+const endWithin = time.Second
 
 // A command is one exec request.
 type command struct {
@@ -93,6 +93,15 @@ func (l *link) run(ctx context.Context, s *gossh.Session, cmd command) error {
 	case err := <-ended:
 		_ = s.Close()
 		return l.result(err, stdout, stderr)
+	case <-l.done:
+		late := time.NewTimer(endWithin)
+		defer late.Stop()
+		select {
+		case err := <-ended:
+			return l.result(err, stdout, stderr)
+		case <-late.C:
+			return l.lost(io.EOF)
+		}
 	case <-ctx.Done():
 	}
 	// Sending may block on a dead connection.

@@ -70,6 +70,7 @@ func TestRunIsParallelPastTheServersLimit(t *testing.T) {
 }
 
 func TestCancelEndsTheCommand(t *testing.T) {
+	t.Parallel()
 	c := dial(t, newSSHD(t).target(), nil)
 	dir := shortTemp(t)
 	script := communicator.Script{Path: dir + "/s", Mode: 0o700, Body: []byte("echo $$; sleep 1000"), Line: "sh " + dir + "/s"}

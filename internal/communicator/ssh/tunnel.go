@@ -59,7 +59,7 @@ func (t *localTunnels) serve(ctx context.Context, ln net.Listener, to string, c 
 			l, err := c.current(ctx)
 			if err == nil {
 				var far net.Conn
-				if far, err = l.client.DialContext(ctx, "tcp", to); err == nil {
+				if far, err = l.dial(ctx, to); err == nil {
 					pipe(conn, far)
 					return
 				}
@@ -67,6 +67,20 @@ func (t *localTunnels) serve(ctx context.Context, ln net.Listener, to string, c 
 			c.out.Emit(event.Detail{Text: fmt.Sprintf("local tunnel to %s: %v", to, err)})
 		})
 	}
+}
+
+// dial connects from the guest to addr.
+func (l *link) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-l.done:
+			stop(l.lost(io.EOF))
+		case <-ctx.Done():
+		}
+	}()
+	return l.client.DialContext(ctx, "tcp", addr)
 }
 
 func (t *localTunnels) close() {
