@@ -284,7 +284,11 @@ func (c *Config) qmpSocket(l launch) string {
 	if c.QMPSocketPath != "" {
 		return c.QMPSocketPath
 	}
-	return filepath.Join(l.work, c.VMName+".monitor")
+	p := filepath.Join(l.work, c.VMName+".monitor")
+	if len(p) > maxSocketPath {
+		p = filepath.Join(filepath.Dir(l.qmp), "monitor.sock")
+	}
+	return p
 }
 
 // argData is what qemuargs can refer to.

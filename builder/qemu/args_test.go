@@ -61,7 +61,7 @@ func TestArgs(t *testing.T) {
 		"bridge": {
 			change: func(c *Config) { c.NetBridge = "br0" },
 			launch: func(l *launch) { l.mac = "52:54:00:01:02:03" },
-			want: head + "-boot once=d " + vnc + "-qmp unix:work/packer-x.monitor,server,nowait -netdev bridge,id=user.0,br=br0 " +
+			want: head + "-boot once=d " + vnc + "-netdev bridge,id=user.0,br=br0 " +
 				"-device virtio-net,netdev=user.0,mac=52:54:00:01:02:03 " + disk + " -drive file=a.iso,media=cdrom" + own,
 		},
 		"display": {
@@ -97,7 +97,7 @@ func TestArgs(t *testing.T) {
 		},
 		"cpu, floppy, tpm, vga, firmware, credentials": {
 			change: func(c *Config) {
-				c.CPUs, c.Cores, c.Threads, c.VGA, c.Firmware, c.VTPM, c.VNCUsePassword = 4, 2, 2, "std", "b.bin", true, true
+				c.CPUs, c.Cores, c.Threads, c.VGA, c.Firmware, c.VTPM, c.VNCUsePassword, c.QMPEnable = 4, 2, 2, "std", "b.bin", true, true, true
 			},
 			launch: func(l *launch) {
 				l.cpuModel, l.floppy, l.tpmSocket, l.firmware = "max", "f.img", "tpm.sock", []string{"run/cred"}

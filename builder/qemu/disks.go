@@ -90,6 +90,10 @@ func (m *machine) copied() bool {
 // without what is zero, checked, on the disk, and with their digests.
 func (m *machine) compact(ctx context.Context, r *builder.Run, s *state) error {
 	dir := m.workDir(s)
+	// A socket of the user's that QEMU may have left is no part of an image.
+	if err := os.Remove(filepath.Join(dir, m.cfg.VMName+".monitor")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	for i := range s.Disks {
 		if err := m.finish(ctx, r, dir, &s.Disks[i], i == 0); err != nil {
 			return err

@@ -169,7 +169,7 @@ func (b *bench) after(a *attempt, c Config) *attempt {
 func (b *bench) tiny() Config {
 	c := Config{
 		ISOURL: guestDisk(b.t, b.root), ISOChecksum: "none", DiskImage: true, DiskSize: "2M",
-		Headless: true, MemorySize: 16, OutputDir: filepath.Join(b.root, "out"), VMName: "disk.qcow2",
+		Headless: true, MemorySize: 16, Accelerator: "tcg", OutputDir: filepath.Join(b.root, "out"), VMName: "disk.qcow2",
 		BootWait: -1, BootKeyInterval: 20 * time.Millisecond,
 	}
 	c.Communicator = "none"

@@ -206,7 +206,9 @@ func (c *Config) prepareNetwork(fault func(error), oneOf func(opt, got string, k
 	if c.VNCPassword != "" {
 		c.VNCUsePassword = true
 	}
-	if c.VNCUsePassword || c.NetBridge != "" {
+	// Ingot drives the machine through a control connection of its own, so a
+	// VNC password or a bridge need no further one.
+	if c.QMPSocketPath != "" {
 		c.QMPEnable = true
 	}
 	if c.HTTPDir != "" && len(c.HTTPContent) > 0 {

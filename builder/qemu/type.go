@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/diag"
@@ -78,6 +79,25 @@ func (m *machine) typeBoot(ctx context.Context, r *builder.Run, _ *state) error 
 		case <-ctx.Done():
 		}
 	}()
+	if err := m.typePieces(ctx, r, pieces); err != nil {
+		// The last key may be what shuts the guest down.
+		if m.gone(ctx) && m.proc.Clean() == nil {
+			r.Say("The guest has shut down while the boot command was typed")
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// gone reports whether the machine has ended or does so just now.
+func (m *machine) gone(ctx context.Context) bool {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer stop()
+	return m.proc.Wait(ctx) == nil
+}
+
+func (m *machine) typePieces(ctx context.Context, r *builder.Run, pieces []typed) error {
 	if m.cfg.BootWait > 0 {
 		r.Say("Waiting %s for the guest to boot", m.cfg.BootWait)
 		if err := poll.Sleep(ctx, m.cfg.BootWait); err != nil {

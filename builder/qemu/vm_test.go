@@ -27,7 +27,13 @@ func bounded(t *testing.T) context.Context {
 }
 
 // whole builds from beginning to end and discards what is left.
-func (a *attempt) whole(ctx context.Context) (artifact.Set, error) {
+func (a *attempt) whole(ctx context.Context, t *testing.T) (artifact.Set, error) {
+	a.r.AfterStep = func(ctx context.Context, step string, err error) (bool, error) {
+		if step == "vm" && err == nil { // keys typed earlier would be lost
+			console(ctx, t, a, "guest is up")
+		}
+		return false, err
+	}
 	set, err := func() (artifact.Set, error) {
 		if err := a.b.Check(ctx); err != nil {
 			return artifact.Set{}, err
@@ -100,12 +106,11 @@ func TestTypedGuestBecomesAnImage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, ctx := newBench(t), bounded(t)
 			c := b.tiny()
-			c.BootCommand = []string{"<wait>Hi {{ .Name }}!", "<enter>"}
-			c.BootWait = 3 * time.Second
+			c.BootCommand = []string{"Hi {{ .Name }}!", "<enter>"}
 			c.AdditionalDiskSize = []string{"1M"}
 			tc.change(&c)
 			a := b.begin(c)
-			set, err := a.whole(ctx)
+			set, err := a.whole(ctx, t)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, b.events.text())
 			}
@@ -152,14 +157,14 @@ func TestExistingOutput(t *testing.T) {
 	b.force = true
 	bad := c
 	bad.QemuArgs = [][]string{{"-machine", "no-such-machine"}}
-	if _, err := b.begin(bad).whole(ctx); err == nil || diag.Hint(err) == "" {
+	if _, err := b.begin(bad).whole(ctx, t); err == nil || diag.Hint(err) == "" {
 		t.Errorf("err = %v", err)
 	}
 	if _, err := os.Stat(old); err != nil {
 		t.Error(err)
 	}
-	c.BootCommand, c.BootWait = []string{"<enter>"}, 3*time.Second
-	if _, err := b.begin(c).whole(ctx); err != nil {
+	c.BootCommand = []string{"<enter>"}
+	if _, err := b.begin(c).whole(ctx, t); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
@@ -348,7 +353,7 @@ func TestPortsTaken(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	c := b.tiny()
 	c.Communicator, c.SSHUsername, c.HostPortMin, c.HostPortMax = "ssh", "root", port, port
-	_, err = b.begin(c).whole(ctx)
+	_, err = b.begin(c).whole(ctx, t)
 	if err == nil || !strings.Contains(diag.Hint(err), "host_port_min") {
 		t.Errorf("err = %v, hint %q", err, diag.Hint(err))
 	}
@@ -365,7 +370,7 @@ func TestPortsTaken(t *testing.T) {
 	c.Communicator, c.SSHUsername, c.SSHTimeout, c.HostPortMin, c.HostPortMax = "ssh", "root", time.Second, free, free+50
 	c.QemuArgs = [][]string{{"-nic", "user,hostfwd=tcp::" + itoa(free) + "-:80"}}
 	a := b.begin(c)
-	_, _ = a.whole(ctx) // the tiny guest never answers
+	_, _ = a.whole(ctx, t) // the tiny guest never answers
 	if !strings.Contains(b.events.text(), "trying others") || !strings.Contains(b.events.text(), "hostfwd=tcp::"+itoa(free+1)+"-:22") {
 		t.Errorf("no other port was tried:\n%s", b.events.text())
 	}
@@ -403,7 +408,7 @@ func TestBadMedia(t *testing.T) {
 	} {
 		c := b.tiny()
 		tc.change(&c)
-		_, err := b.begin(c).whole(ctx)
+		_, err := b.begin(c).whole(ctx, t)
 		if err == nil || !strings.Contains(err.Error(), tc.want) || diag.Hint(err) == "" {
 			t.Errorf("%s: err = %v, hint %q", name, err, diag.Hint(err))
 		}
