@@ -132,8 +132,10 @@ func byHand(b *testing.B, base, dir string) time.Duration {
 		b.Fatal(err)
 	}
 	defer vm.Process.Kill()
-	login := []string{"-p", fmt.Sprint(port), "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-o", "ConnectTimeout=2", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "root@127.0.0.1"}
+	login := []string{
+		"-p", fmt.Sprint(port), "-i", key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "ConnectTimeout=2", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "root@127.0.0.1",
+	}
 	for exec.Command("ssh", append(login, "true")...).Run() != nil {
 		if time.Since(start) > 10*time.Minute {
 			b.Fatal("the machine does not answer")

@@ -53,7 +53,7 @@ func TestBusOrderMaskAndCoalescing(t *testing.T) {
 	}
 }
 
-type answering struct{ collector }
+type answering struct{}
 
 func (*answering) CanAnswer() bool { return true }
 func (a *answering) Read(r Record) {
