@@ -70,6 +70,9 @@ func (b build) checkSSH() error {
 }
 
 func (b build) connect(ctx context.Context, r *builder.Run, _ *state) (communicator.Guest, error) {
+	if err := context.Cause(ctx); err != nil {
+		return communicator.Guest{}, err
+	}
 	c := b.cfg
 	if c.Communicator == "none" {
 		return communicator.Guest{

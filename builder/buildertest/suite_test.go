@@ -1,0 +1,144 @@
+package buildertest_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ingot-build/ingot/builder"
+	"github.com/ingot-build/ingot/builder/buildertest"
+	"github.com/ingot-build/ingot/internal/artifact"
+)
+
+// fault is what a builder under test does wrong.
+type fault string
+
+const (
+	right       fault = ""
+	leaks       fault = "leaks"       // never removes its machine
+	forgets     fault = "forgets"     // names its machine by chance and saves the name too late
+	repeats     fault = "repeats"     // cannot do a step again
+	destroys    fault = "destroys"    // removes the sealed image
+	ignoresStop fault = "ignoresStop" // boots although it is cancelled
+)
+
+type state struct{ VM string }
+
+// platform is a folder: machines and images are files in it.
+func open(dir string, f fault) builder.Builder {
+	vm := builder.Step[state]{
+		Name: "vm",
+		Do: func(_ context.Context, r *builder.Run, s *state) error {
+			if s.VM != "" && f != repeats {
+				return nil // made before a crash
+			}
+			name := r.Token("vm")
+			if f == forgets {
+				tmp, err := os.CreateTemp(dir, "vm")
+				if err != nil {
+					return err
+				}
+				s.VM = filepath.Base(tmp.Name())
+				return tmp.Close()
+			}
+			how := os.O_CREATE
+			if f == repeats {
+				how |= os.O_EXCL
+			}
+			file, err := os.OpenFile(filepath.Join(dir, name), how, 0o600)
+			if err != nil {
+				return err
+			}
+			s.VM = name
+			return errors.Join(file.Close(), r.Save())
+		},
+		Undo: func(_ context.Context, r *builder.Run, s *state) error {
+			if f == leaks {
+				return nil
+			}
+			name := s.VM
+			if name == "" && f == forgets {
+				return nil
+			}
+			if name == "" {
+				name = r.Token("vm")
+			}
+			return gone(os.Remove(filepath.Join(dir, name)))
+		},
+	}
+	image := builder.Step[state]{
+		Name: "image", Product: f != destroys,
+		Do: func(context.Context, *builder.Run, *state) error {
+			return os.WriteFile(filepath.Join(dir, "image"), nil, 0o600)
+		},
+		Undo: func(context.Context, *builder.Run, *state) error { return gone(os.Remove(filepath.Join(dir, "image"))) },
+	}
+	m := &builder.Machine[state]{
+		Boots: []builder.Step[state]{vm}, Seals: []builder.Step[state]{image},
+		Result: func(context.Context, *builder.Run, *state) (artifact.Set, error) {
+			return artifact.Set{Files: []string{filepath.Join(dir, "image")}}, nil
+		},
+	}
+	if f == ignoresStop {
+		m.Boots = nil
+	}
+	return m
+}
+
+func gone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+const faultVar = "INGOT_TEST_FAULT"
+
+func run(t *testing.T, f fault) {
+	dir := t.TempDir()
+	buildertest.Run(t, buildertest.Config{
+		Open: func(*testing.T) (builder.Builder, builder.Info) {
+			return open(dir, f), builder.Info{Name: "x", Type: "folder"}
+		},
+		Leftovers: func() (left []string) {
+			all, err := filepath.Glob(filepath.Join(dir, "*vm*"))
+			if err != nil {
+				t.Error(err)
+			}
+			more, err := filepath.Glob(filepath.Join(dir, "ingot-*"))
+			if err != nil {
+				t.Error(err)
+			}
+			return append(all, more...)
+		},
+	})
+}
+
+// TestSuite passes with a builder that is right, and in a process of its own
+// fails with each that is not.
+func TestSuite(t *testing.T) {
+	if f := os.Getenv(faultVar); f != "" {
+		run(t, fault(f))
+		return
+	}
+	t.Run("right", func(t *testing.T) { run(t, right) })
+	for f, said := range map[fault]string{
+		leaks: "left after the clean-up", forgets: "left after the clean-up", repeats: "file exists",
+		destroys: "did not survive", ignoresStop: "after the cancel",
+	} {
+		t.Run(string(f), func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")
+			cmd.Env = append(os.Environ(), faultVar+"="+string(f))
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || !strings.Contains(string(out), said) {
+				t.Errorf("the suite did not find that the builder %s: %v\n%s", f, err, out)
+			}
+		})
+	}
+}
