@@ -20,8 +20,9 @@ const (
 	mib     = int64(1) << 20
 	biosLen = 1 * mib
 	espLen  = 64 * mib // the least in which FAT32 is well formed, and room for a second loader
-	// tail of the disk kept for the backup partition table
-	gptTail = 1 * mib
+	// the end of the disk, kept for the backup partition table: 32 sectors of
+	// entries and the header
+	gptTail = 33 * sector
 )
 
 // layout is where the partitions lie, in bytes; a length of 0 means none. The
@@ -46,7 +47,8 @@ func (b *image) layout() layout {
 		l.espStart, l.espLen = next, espLen
 		next += espLen
 	}
-	l.rootStart, l.rootLen = next, b.size-next-gptTail
+	// To the last whole block, so that the first boot finds nothing to grow.
+	l.rootStart, l.rootLen = next, (b.size-next-gptTail)/4096*4096
 	return l
 }
 

@@ -1,0 +1,3 @@
+// Package examples holds templates that run as they are; its tests validate
+// each and bake one.
+package examples
