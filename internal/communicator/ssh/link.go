@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/event"
+	"github.com/ingot-build/ingot/internal/poll"
 )
 
 // deadAfter is how long keep-alive requests may go unanswered. It is long
@@ -23,7 +24,8 @@ const deadAfter = 2 * time.Minute
 // A link is one connection, from login until it breaks.
 type link struct {
 	client *gossh.Client
-	agent  bool // forward the SSH agent to commands
+	alive  func() error // Target.Alive; may be nil
+	agent  bool         // forward the SSH agent to commands
 	done   chan struct{}
 	tasks  sync.WaitGroup // goroutines that end with the link
 
@@ -44,7 +46,7 @@ type opened struct {
 // newLink starts what belongs to a connection: remote tunnels, agent
 // forwarding, keep-alive requests.
 func (c *Conn) newLink(ctx context.Context, client *gossh.Client) (*link, error) {
-	l := &link{client: client, done: make(chan struct{}), freed: make(chan struct{})}
+	l := &link{client: client, alive: c.t.Alive, done: make(chan struct{}), freed: make(chan struct{})}
 	l.tasks.Go(func() {
 		err := client.Wait()
 		l.mu.Lock()
@@ -132,12 +134,36 @@ func (l *link) wait() { l.tasks.Wait() }
 
 // lost is the error of a call under which the link broke.
 func (l *link) lost(err error) error {
+	gone := l.gone()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.why != nil {
+	switch {
+	case errors.Is(l.why, errClosed):
+		err = l.why
+	case gone != nil:
+		err = gone
+	case l.why != nil:
 		err = l.why
 	}
 	return &communicator.DisconnectError{Err: err}
+}
+
+// goneWithin is how much later than the end of its connections the end of a
+// machine may show.
+const goneWithin = 300 * time.Millisecond
+
+// gone returns why the machine is no more, nil while it is.
+func (l *link) gone() (why error) {
+	if l.alive == nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(context.Background(), goneWithin)
+	defer stop()
+	_ = poll.Until(ctx, poll.Backoff{First: 20 * time.Millisecond}, func(context.Context) (bool, error) {
+		why = l.alive()
+		return why != nil, nil
+	})
+	return why
 }
 
 // open opens a session in the background.

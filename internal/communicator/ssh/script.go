@@ -33,9 +33,13 @@ func (c *Conn) RunScript(ctx context.Context, s communicator.Script) (err error)
 		}
 	}()
 	if c.streamable(files) {
-		err := c.streamScript(ctx, s, files, func(word string) { group.Store(processID(word)) })
+		var sent atomic.Bool // all of it: before, the script cannot have started
+		err := c.streamScript(ctx, s, files, &sent, func(word string) { group.Store(processID(word)) })
 		var r *refusal
+		var lost *communicator.DisconnectError
 		switch {
+		case errors.As(err, &lost) && !sent.Load():
+			return &communicator.PutError{Path: s.Path, Err: err}
 		case errors.As(err, &r) && r.word == "head":
 			c.noScript.Store(true)
 		case errors.As(err, &r):
@@ -61,7 +65,7 @@ func (c *Conn) streamable(files []communicator.ScriptFile) bool {
 	return size <= maxStreamed
 }
 
-func (c *Conn) streamScript(ctx context.Context, s communicator.Script, files []communicator.ScriptFile, told func(string)) error {
+func (c *Conn) streamScript(ctx context.Context, s communicator.Script, files []communicator.ScriptFile, sent *atomic.Bool, told func(string)) error {
 	stderr := s.Stderr
 	if stderr == nil {
 		stderr = io.Discard
@@ -81,6 +85,10 @@ func (c *Conn) streamScript(ctx context.Context, s communicator.Script, files []
 			}
 			b.WriteString("-1\n")
 			return b.String()
+		},
+		body: func(io.Writer, chan string) error {
+			sent.Store(true)
+			return nil
 		},
 		told:   told,
 		stdout: s.Stdout,
