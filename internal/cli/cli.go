@@ -55,7 +55,7 @@ type Streams struct {
 // interrupt ends ctx, its cause an [*InterruptError]; the later ones are in s.
 func Main(ctx context.Context, s Streams, set component.Set, args []string) int {
 	a := &app{Streams: s, set: set, commands: commands()}
-	if line, ok := a.lookup("COMP_LINE"); ok {
+	if line, _ := a.lookup("COMP_LINE"); line != "" {
 		a.complete(line)
 		return exitDone
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -135,6 +136,18 @@ func (s *screen) text() string {
 		b.WriteString(strings.TrimRight(strings.ReplaceAll(string(row), "\x00", ""), " ") + "\n")
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// waitFor waits until text is on the screen.
+func (s *screen) waitFor(text string) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.text(), text); <-tick.C {
+		if time.Now().After(deadline) {
+			s.t.Errorf("%q did not appear:\n%s", text, s.text())
+			return
+		}
+	}
 }
 
 func (s *screen) state() (writes int, hidden bool) {

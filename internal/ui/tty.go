@@ -140,6 +140,7 @@ func (t *TTY) Read(r event.Record) {
 	case event.Progress:
 		t.progress(r, e)
 	case *event.Question:
+		t.keepOutput(r) // it may be the reason for the question
 		t.asker.ask(r, e)
 	case event.BuildEnded:
 		t.asker.drop(r.Build)
@@ -186,16 +187,25 @@ func (t *TTY) remove(build string) {
 	}
 }
 
-// stepEnded repeats the last output of a step that failed, where it stays.
+// keepOutput repeats the last output of a build where it stays.
+func (t *TTY) keepOutput(r event.Record) {
+	if b := t.find(r.Build); b != nil {
+		for _, l := range b.output {
+			t.say(r, t.colors.of(r.Build), l)
+		}
+		b.output = nil
+	}
+}
+
+// stepEnded forgets what was shown of a step; of one that failed the last
+// output stays.
 func (t *TTY) stepEnded(r event.Record, e event.StepEnded) {
 	b := t.find(r.Build)
 	if b == nil {
 		return
 	}
 	if e.Failed {
-		for _, l := range b.output {
-			t.say(r, t.colors.of(r.Build), l)
-		}
+		t.keepOutput(r)
 	}
 	b.tasks, b.output = nil, nil
 	clear(b.meters)

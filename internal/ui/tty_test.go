@@ -191,7 +191,10 @@ func TestAskOnTerminal(t *testing.T) {
 			if got := scr.text(); strings.Count(got, "==> a: [c] clean up, [r] retry? [c]") != 2 {
 				t.Errorf("screen:\n%s", got)
 			}
-			go fmt.Fprint(typed, "\n")
+			go func() { // what is typed before the question is dropped
+				scr.waitFor("Again")
+				fmt.Fprint(typed, "\n")
+			}()
 			if key, err := event.Ask(t.Context(), sink, "Again", "c", choices...); key != "c" || err != nil {
 				t.Errorf("%q %v", key, err)
 			}
