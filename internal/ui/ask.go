@@ -53,17 +53,31 @@ type asker struct {
 	mu      *sync.Mutex
 	in      io.Reader
 	prompt  func(*pending) // writes the question
-	left    func()         // the question on the screen goes away without an answer
+	newline func()         // ends the line of a prompt
+	midline bool           // the cursor stands behind a prompt
 	started bool
 	eof     bool
 	open    []*pending
 }
 
-func newAsker(mu *sync.Mutex, in io.Reader, prompt func(*pending), left func()) *asker {
-	return &asker{mu: mu, in: in, prompt: prompt, left: left}
+func newAsker(mu *sync.Mutex, in io.Reader, prompt func(*pending), newline func()) *asker {
+	return &asker{mu: mu, in: in, prompt: prompt, newline: newline}
 }
 
 func (a *asker) asking() bool { return len(a.open) > 0 }
+
+func (a *asker) show(p *pending) {
+	a.prompt(p)
+	a.midline = true
+}
+
+// endLine ends the line of a prompt that was not answered.
+func (a *asker) endLine() {
+	if a.midline {
+		a.midline = false
+		a.newline()
+	}
+}
 
 func (a *asker) ask(r event.Record, q *event.Question) {
 	if a.in == nil {
@@ -75,7 +89,7 @@ func (a *asker) ask(r event.Record, q *event.Question) {
 	}
 	a.open = append(a.open, &pending{r, q})
 	if len(a.open) == 1 {
-		a.prompt(a.open[0])
+		a.show(a.open[0])
 	}
 	if !a.started {
 		a.started = true
@@ -101,6 +115,7 @@ func (a *asker) lines() {
 
 // typed takes a line; one that nobody asked for is dropped.
 func (a *asker) typed(text string) {
+	a.midline = false // the terminal has echoed the line's end
 	if len(a.open) == 0 {
 		return
 	}
@@ -111,7 +126,7 @@ func (a *asker) typed(text string) {
 		a.open = a.open[1:]
 	}
 	if len(a.open) > 0 {
-		a.prompt(a.open[0])
+		a.show(a.open[0])
 	}
 }
 
@@ -132,8 +147,8 @@ func (a *asker) drop(build string) {
 	if len(rest) > 0 && rest[0] == first {
 		return
 	}
-	a.left()
+	a.endLine()
 	if len(rest) > 0 {
-		a.prompt(rest[0])
+		a.show(rest[0])
 	}
 }

@@ -109,6 +109,7 @@ func (p *Plain) say(r event.Record, c color, text string) {
 // write writes one line in a single call, so that lines of other processes
 // come between lines only.
 func (p *Plain) write(r event.Record, c color, text string) {
+	p.asker.endLine()
 	if p.opts.Terminal {
 		text = sanitize(text)
 	}

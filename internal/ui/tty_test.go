@@ -230,6 +230,17 @@ func TestQuestionOfAnEndedBuildIsDropped(t *testing.T) {
 	}
 }
 
+func TestPlainPromptIsALineOfItsOwn(t *testing.T) {
+	in, typed := io.Pipe()
+	defer typed.Close()
+	var b strings.Builder
+	p := NewPlain(&b, PlainOptions{In: in})
+	p.Read(event.Record{Build: "a", Event: &event.Question{Text: "Go on?"}})
+	p.Read(event.Record{Build: "b", Event: event.Say{Text: "meanwhile"}})
+	p.Read(event.Record{Build: "a", Event: event.BuildEnded{Error: "interrupted", Cancelled: true}})
+	want(t, b.String(), "==> a: Go on? \n==> b: meanwhile\nBuild 'a' was cancelled after 0 seconds.\n")
+}
+
 func TestNobodyToAsk(t *testing.T) {
 	p := NewPlain(io.Discard, PlainOptions{})
 	bus := event.NewBus(time.Now, nil, p, NewJSON(io.Discard, ""), NewMachine(io.Discard, time.Now))
