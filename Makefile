@@ -31,7 +31,6 @@ base: setup-bake $(BASE)
 
 # Made once; `make clean` removes it.
 $(BASE): | bin/ingot
-	@mkdir -p $(dir $@)
 	bin/ingot build examples/base
 
 test: setup-test bin/ingot $(BASE)

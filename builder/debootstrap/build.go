@@ -251,6 +251,11 @@ func (b *image) publish(r *builder.Run, s *state, from string) error {
 			return fmt.Errorf("replace %s: %w", b.cfg.OutputDir, err)
 		}
 	}
+	// An empty folder makes way; a folder that has been filled meanwhile stays,
+	// and then the rename fails.
+	if err := os.Remove(b.cfg.OutputDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("publish: %w", err)
+	}
 	if err := os.Rename(from, b.cfg.OutputDir); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
