@@ -130,9 +130,6 @@ func (a *app) names() []string {
 	return out
 }
 
-// errUsage says that a command was given arguments it does not take.
-var errUsage = errors.New("wrong use")
-
 func (a *app) run(ctx context.Context, c *command, args []string) int {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)

@@ -140,7 +140,7 @@ func TestBuildReportsAndExits(t *testing.T) {
 		{"failed", `fail = "no bench"`, nil, 1, []string{
 			"Build 'bench.a' errored after", "--> bench.a: no bench\n    try harder\n", "The full log is ",
 		}},
-		{"invalid", `fail = "at open"`, nil, 1, []string{"t.pkr.hcl line 2", "must not be"}},
+		{"invalid", `fail = "at open"`, nil, 1, []string{"t.pkr.hcl line 2", `ust not be "at open"`}},
 		{"nothing selected", "", []string{"-only=x.*"}, 1, []string{"bench.a"}},
 		{"machine", `fail = "a, b"`, []string{"-machine-readable"}, 1, []string{
 			",,ui,say,==> bench.a: booting\n", ",,error-count,1\n", ",bench.a,error,a%!(PACKER_COMMA) b\n",
