@@ -42,6 +42,9 @@ func TestImage(t *testing.T) {
 	}
 	one := makeImage(t, cfg)
 	cfg.OutputDir = filepath.Join(parent, "two")
+	if err := os.Mkdir(cfg.OutputDir, 0o755); err != nil { // an empty folder is in nobody's way
+		t.Fatal(err)
+	}
 	two := makeImage(t, cfg)
 	img := one.Images[0]
 	if img.Digest != two.Images[0].Digest {
