@@ -120,6 +120,7 @@ func (m *machine) steps() builder.Builder {
 			{Name: "media", Do: m.makeMedia},
 			{Name: "disks", Do: m.makeDisks},
 			{Name: "http", Do: m.startHTTP, Undo: m.stopHTTP},
+			{Name: "sockets", Do: m.nameSockets, Undo: m.removeSockets},
 			{Name: "tpm", Do: m.startTPM, Undo: m.stopTPM},
 			{Name: "vm", Do: m.startVM, Undo: m.stopVM},
 			{Name: "boot-command", Do: m.typeBoot},

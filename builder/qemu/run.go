@@ -121,6 +121,19 @@ func (m *machine) socketDir(r *builder.Run) (string, error) {
 
 func shortLink(r *builder.Run) string { return filepath.Join(os.TempDir(), r.Token("sockets")) }
 
+// nameSockets makes the short name that removeSockets removes.
+func (m *machine) nameSockets(_ context.Context, r *builder.Run, _ *state) error {
+	_, err := m.socketDir(r)
+	return err
+}
+
+func (m *machine) removeSockets(_ context.Context, r *builder.Run, _ *state) error {
+	if err := os.Remove(shortLink(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // startTries bounds how often a start is repeated because another program took
 // a port between our look and QEMU's.
 const startTries = 20
@@ -419,11 +432,6 @@ func (m *machine) stopVM(ctx context.Context, r *builder.Run, s *state) error {
 	errs = append(errs, err)
 	if killed || k {
 		r.Events.Emit(event.Warn{Text: "The guest's QEMU did not end when asked to and was killed."})
-	}
-	if errors.Join(errs...) == nil && m.tpm == nil {
-		if err := os.Remove(shortLink(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
 	}
 	return errors.Join(errs...)
 }

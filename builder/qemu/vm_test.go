@@ -274,24 +274,31 @@ func TestBootAfterACrashStartsAnew(t *testing.T) {
 
 func TestLongRunDirectory(t *testing.T) {
 	need(t, "qemu-system-x86_64", "qemu-img", "swtpm")
-	b, ctx := newBench(t), bounded(t)
-	b.runs = filepath.Join(b.runs, strings.Repeat("long/", 30))
-	c := b.tiny()
-	c.VTPM = true
-	a := boot(ctx, t, b, c)
-	link := shortLink(a.r)
-	if _, err := os.Lstat(link); err != nil {
-		t.Error(err)
-	}
-	again := b.after(a, c)
-	if err := again.b.Discard(ctx, again.r); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is left: %v", link, err)
-	}
-	if p, err := vm.FindToken(tpmMark(a.r)); err != nil || len(p) != 0 {
-		t.Errorf("swtpm still runs: %v %v", p, err)
+	for name, crash := range map[string]bool{"discarded": false, "discarded after a crash": true} {
+		t.Run(name, func(t *testing.T) {
+			b, ctx := newBench(t), bounded(t)
+			b.runs = filepath.Join(b.runs, strings.Repeat("long/", 30))
+			c := b.tiny()
+			c.VTPM = true
+			a := boot(ctx, t, b, c)
+			link := shortLink(a.r)
+			if _, err := os.Lstat(link); err != nil {
+				t.Error(err)
+			}
+			last := a
+			if crash {
+				last = b.after(a, c)
+			}
+			if err := last.b.Discard(ctx, last.r); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", link, err)
+			}
+			if p, err := vm.FindToken(tpmMark(a.r)); err != nil || len(p) != 0 {
+				t.Errorf("swtpm still runs: %v %v", p, err)
+			}
+		})
 	}
 }
 
