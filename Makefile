@@ -5,10 +5,12 @@ VERSION ?= 0.1.0-dev+$(shell git rev-parse --short HEAD 2>/dev/null || echo unkn
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 PREFIX  ?= /usr/local
 
-# Debian packages, as command:package. What a bake needs, and what only the
+# Debian packages, as command:package or file:package. What a bake needs, and what only the
 # tests need besides.
-BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs mcopy:mtools
-TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server ssh:openssh-client xorriso:xorriso swtpm:swtpm curl:curl
+BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap \
+  mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools
+TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server ssh:openssh-client /usr/lib/openssh/sftp-server:openssh-sftp-server \
+  xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf
 
 BASE    = .ingot/base/debian-12-amd64.qcow2
 SOURCES = $(shell find builder cmd hcl internal postprocessor provisioner -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
@@ -57,7 +59,7 @@ clean:
 
 setup-bake setup-test: setup-%:
 	@need=""; for n in $(if $(filter bake,$*),$(BAKE_NEEDS),$(TEST_NEEDS)); do \
-	  command -v "$${n%%:*}" >/dev/null 2>&1 || need="$$need $${n##*:}"; done; \
+	  command -v "$${n%%:*}" >/dev/null 2>&1 || [ -e "$${n%%:*}" ] || need="$$need $${n##*:}"; done; \
 	[ -z "$$need" ] && exit 0; \
 	line="apt-get install -y --no-install-recommends$$need"; \
 	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run=sudo; else \
