@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -85,9 +86,42 @@ func probeKey(path string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// trialStatus is what the trial guest makes QEMU exit with: isa-debug-exit
-// ends QEMU with (value << 1) | 1, and the guest writes 0x10.
-const trialStatus = 0x10<<1 | 1
+// A trial is a guest that ends its QEMU with a status when it has run.
+type trial struct {
+	rom    []byte // firmware
+	args   []string
+	status int
+}
+
+// trialFor returns the trial of a guest architecture, in Go's name.
+func trialFor(arch string) (trial, bool) {
+	switch arch {
+	case "amd64":
+		// isa-debug-exit ends QEMU with (value << 1) | 1; the guest writes 0x10.
+		return trial{trialROM(), []string{"-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"}, 0x10<<1 | 1}, true
+	case "arm64":
+		return trial{trialARM(), []string{"-machine", "virt", "-cpu", "max"}, 0}, true
+	}
+	return trial{}, false
+}
+
+// trialARM is firmware for QEMU's "virt" machine: it counts to 50 million and
+// powers off (PSCI SYSTEM_OFF, Arm DEN 0022).
+func trialARM() []byte {
+	var rom []byte
+	for _, insn := range []uint32{
+		0x52a06002, // movz w2, #0x300, lsl #16
+		0x71000442, // 1: subs w2, w2, #1
+		0x54ffffe1, // b.ne 1b
+		0x52800100, // movz w0, #0x0008
+		0x72b08000, // movk w0, #0x8400, lsl #16
+		0xd4000002, // hvc #0
+		0x14000000, // b .
+	} {
+		rom = binary.LittleEndian.AppendUint32(rom, insn)
+	}
+	return rom
+}
 
 // trialCode is trial/trial.asm, which says how it is made, and what it does.
 //
@@ -109,11 +143,18 @@ func trialROM() []byte {
 // ran.
 func trialGuest(ctx context.Context, path, accel string, limit time.Duration) (reason string, err error) {
 	arch, ok := binaryArch(path)
-	if !ok || arch != runtime.GOARCH && !(arch == "386" && runtime.GOARCH == "amd64") {
+	if accel == "kvm" && (!ok || arch != runtime.GOARCH && !(arch == "386" && runtime.GOARCH == "amd64")) {
 		return "its guests have another architecture than this machine", nil
 	}
-	if runtime.GOARCH != "amd64" {
-		return "no trial guest is known for " + runtime.GOARCH, nil
+	if arch == "386" { // its QEMU has no 64-bit mode; the processor under it is the same
+		if path, err = exec.LookPath("qemu-system-x86_64"); err != nil {
+			return "the trial guest needs qemu-system-x86_64", nil
+		}
+		arch = "amd64"
+	}
+	t, ok := trialFor(arch)
+	if !ok {
+		return "no trial guest is known for " + arch, nil
 	}
 	dir, err := os.MkdirTemp("", "ingot-probe-")
 	if err != nil {
@@ -121,23 +162,24 @@ func trialGuest(ctx context.Context, path, accel string, limit time.Duration) (r
 	}
 	defer os.RemoveAll(dir)
 	rom := filepath.Join(dir, "rom")
-	if err := os.WriteFile(rom, trialROM(), 0o600); err != nil {
+	if err := os.WriteFile(rom, t.rom, 0o600); err != nil {
 		return "", fmt.Errorf("probe %s: %w", accel, err)
 	}
 	pctx, stop := context.WithTimeout(ctx, limit)
 	defer stop()
-	cmd := exec.CommandContext(pctx, path, "-accel", accel, "-machine", "pc", "-nodefaults", "-display", "none", "-no-reboot",
-		"-m", "16", "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04")
+	cmd := exec.CommandContext(pctx, path, append([]string{
+		"-accel", accel, "-nodefaults", "-display", "none", "-no-reboot", "-m", "16", "-bios", rom,
+	}, t.args...)...)
 	out, err := cmd.CombinedOutput()
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case cmd.ProcessState == nil:
 		return "", fmt.Errorf("probe %s: %w", accel, err)
-	case cmd.ProcessState.ExitCode() == trialStatus:
+	case cmd.ProcessState.ExitCode() == t.status:
 		return "", nil
 	case pctx.Err() != nil:
-		return fmt.Sprintf("a trial guest did not end within %s, as if its processor were emulated", probeTime), nil
+		return fmt.Sprintf("a trial guest did not end within %s, as if its processor were emulated", limit), nil
 	}
 	text := strings.Join(strings.Fields(string(out)), " ")
 	if text == "" {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -53,16 +52,22 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestTrialGuestRunsUnderTCG(t *testing.T) {
+func TestTrialGuestsRunUnderTCG(t *testing.T) {
 	need(t, qemu)
-	if runtime.GOARCH != "amd64" {
-		t.Skip("the trial guest is for a PC")
-	}
-	if reason, err := trialGuest(t.Context(), qemu, "tcg", 2*time.Minute); err != nil || reason != "" {
-		t.Errorf("reason %q, %v", reason, err)
+	for _, binary := range []string{qemu, "qemu-system-i386", "qemu-system-aarch64"} {
+		if _, err := exec.LookPath(binary); err != nil && binary != qemu {
+			t.Logf("not tried: %v", err)
+			continue
+		}
+		if reason, err := trialGuest(t.Context(), binary, "tcg", 2*time.Minute); err != nil || reason != "" {
+			t.Errorf("%s: reason %q, %v", binary, reason, err)
+		}
 	}
 	if reason, err := trialGuest(t.Context(), qemu, "no-such-accelerator", 2*time.Minute); err != nil || reason == "" {
 		t.Errorf("an accelerator that does not exist: reason %q, %v", reason, err)
+	}
+	if reason, err := trialGuest(t.Context(), "qemu-system-riscv64", "kvm", time.Minute); err != nil || reason == "" {
+		t.Errorf("another architecture: reason %q, %v", reason, err)
 	}
 }
 
