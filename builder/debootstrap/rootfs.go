@@ -62,10 +62,10 @@ func (b *image) makeTree(ctx context.Context, r *builder.Run, work string, id id
 	if os.Geteuid() == 0 {
 		cmd.Env = append(cmd.Env, "TMPDIR="+work) // else it must be where other users of the name space may go
 	}
-	// mmdebstrap unmounts and removes its folder on a signal, and a signal of
-	// the terminal must not reach only its children.
+	// It removes what it made on a signal, provided that the programs it waits
+	// for get the signal too: one group, of which a terminal knows nothing.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
 	log := &tail{w: event.Lines(r.Events, true)}
 	defer log.Close()
@@ -83,7 +83,9 @@ func (b *image) makeTree(ctx context.Context, r *builder.Run, work string, id id
 		_ = cmd.Cancel()
 		_, _ = io.Copy(io.Discard, out)
 	}
-	if err := cmd.Wait(); err != nil {
+	err = cmd.Wait()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whatever of the group is left
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
