@@ -85,10 +85,10 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	in.WarnUndeclared = o.warnVars
 	t, diags := compile.Load(ctx, in, a.set, true)
 	var plan *pipeline.Plan
-	if !diags.HasErrors() {
+	if !t.Broken {
 		p, more := compile.Plan(t, a.set, compile.Options{
 			Only: o.only, Except: o.except, Force: o.force, Debug: o.debug, OnError: o.onError,
-			Cache: a.cacheDir(), Secrets: secrets,
+			Cache: a.cacheDir(), Faulty: diags.HasErrors(),
 		})
 		plan, diags = p, append(diags, more...)
 	}

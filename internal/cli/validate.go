@@ -52,8 +52,8 @@ func (a *app) validate(ctx context.Context, path string, o validateOptions) int 
 	in := a.inputs(path, o.templateFlags, secrets)
 	in.WarnUndeclared, in.SyntaxOnly = !o.noWarn, o.syntaxOnly
 	t, diags := compile.Load(ctx, in, a.set, o.dataSources && !o.syntaxOnly)
-	if !diags.HasErrors() && !o.syntaxOnly {
-		_, more := compile.Plan(t, a.set, compile.Options{Only: o.only, Except: o.except, Cache: a.cacheDir(), Secrets: secrets})
+	if !t.Broken && !o.syntaxOnly {
+		_, more := compile.Plan(t, a.set, compile.Options{Only: o.only, Except: o.except, Cache: a.cacheDir(), Faulty: diags.HasErrors()})
 		diags = append(diags, more...)
 	}
 	diags = hcl.Dedupe(diags)

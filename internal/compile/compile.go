@@ -13,7 +13,6 @@ import (
 	"github.com/ingot-build/ingot/internal/component"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/pipeline"
-	"github.com/ingot-build/ingot/internal/secret"
 )
 
 // Options is what the command line adds to a template.
@@ -21,14 +20,16 @@ type Options struct {
 	Only, Except []string // globs against full build names; Except also names post-processors
 	Force, Debug bool
 	OnError      string
-	Cache        string      // folder for downloads
-	Secrets      *secret.Set // learns the sensitive values that options use
+	Cache        string // folder for downloads
+	Faulty       bool   // the template has errors already: that nothing is left to build is no news
 }
 
 // Plan checks every block of t that the options select against the component
 // it names, and returns what to run. Values that are known only while a build
 // runs are unknown here: a fault in them is found when they are known. All
-// faults are returned at once; the plan is of use only without errors.
+// faults are returned at once; the plan is of use only without errors. A
+// template that Load found errors in may be planned too, to find the others;
+// not one that is Broken.
 func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.List) {
 	c := &compiler{t: t, set: newIndex(set), opts: o}
 	only, except := c.globs("-only", o.Only), c.globs("-except", o.Except)
@@ -48,7 +49,7 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 		}
 	}
 	c.unmatched(only, "-only", names)
-	if len(plan.Builds) == 0 && !c.diags.HasErrors() {
+	if len(plan.Builds) == 0 && !c.diags.HasErrors() && !c.opts.Faulty {
 		c.diags.Errorf(nil, "No builds to run", "%s", noBuilds(t, names))
 	}
 	// A source that several builds use is checked for each.
