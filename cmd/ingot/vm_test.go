@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -56,6 +57,13 @@ func TestVM(t *testing.T) {
 			"nomachine":   noMachine,
 			"killmachine": killMachine,
 			"waitfor":     waitFor,
+			"smalldisk":   smallDisk,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
 		},
 	})
 }
@@ -102,6 +110,17 @@ func killMachine(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("want one QEMU to kill, found %v", pids)
 	}
 	ts.Check(syscall.Kill(pids[0], syscall.SIGKILL))
+}
+
+// smallDisk makes a folder with room for so many MiB.
+func smallDisk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: smalldisk folder MiB")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o755))
+	ts.Check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+args[1]+"m"))
+	ts.Defer(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
 // waitFor waits until a file exists.

@@ -97,10 +97,13 @@ func (j *job) do(ctx context.Context) error {
 		return script.CheckExit(err, j.cfg.ValidExitCodes)
 	}
 	if !j.cfg.ExpectDisconnect {
-		return diag.WithHint(fmt.Errorf("script disconnected unexpectedly: %w", err),
-			"the guest rebooted, or its sshd was ended: if the script means to, set expect_disconnect = true, "+
-				"and pause_after (or pause_before in the next provisioner) where the guest goes down a while later; "+
-				"otherwise the guest's console tells why it went away")
+		err = fmt.Errorf("script disconnected unexpectedly: %w", err)
+		if diag.Hint(err) != "" {
+			return err // the connection knows why
+		}
+		return diag.WithHint(err, "the guest rebooted, or its sshd was ended: if the script means to, set expect_disconnect = true, "+
+			"and pause_after (or pause_before in the next provisioner) where the guest goes down a while later; "+
+			"otherwise the guest's console tells why it went away")
 	}
 	j.out.Emit(event.Say{Text: "The connection was lost, as expected."})
 	if j.cfg.SkipClean {

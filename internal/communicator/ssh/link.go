@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/ingot-build/ingot/internal/communicator"
+	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/event"
 	"github.com/ingot-build/ingot/internal/poll"
 )
@@ -140,6 +141,8 @@ func (l *link) lost(err error) error {
 	switch {
 	case errors.Is(l.why, errClosed):
 		err = l.why
+	case gone != nil && diag.Hint(gone) == "":
+		err = diag.WithHint(gone, "the machine itself is gone: its console log tells what it did last")
 	case gone != nil:
 		err = gone
 	case l.why != nil:
