@@ -21,8 +21,12 @@ func TestExamplesAreValid(t *testing.T) {
 		}
 	}
 	for _, bad := range [][]string{
-		{"-var", "image_version=latest"}, {"-var", "site_name=a/b&c"}, {"-var", "base_checksum=abc"},
-		{"-var", "memory=100"}, {"-var", `metrics_from=["everywhere"]`}, {"-var", "metrics_from=[]"},
+		{"-var", "image_version=latest"},
+		{"-var", "site_name=a/b&c"},
+		{"-var", "base_checksum=abc"},
+		{"-var", "memory=100"},
+		{"-var", `metrics_from=["everywhere"]`},
+		{"-var", "metrics_from=[]"},
 	} {
 		args := append(append([]string{"validate"}, bad...), "web-prod")
 		if out, err := exec.CommandContext(t.Context(), ingot, args...).CombinedOutput(); err == nil {

@@ -116,10 +116,12 @@ func TestArgs(t *testing.T) {
 		"qemuargs replace a switch, may repeat it, keep the network device": {
 			change: func(c *Config) {
 				c.QemuArgs = [][]string{
-					{"-m", "1024M"}, {"-device", "virtio-rng-pci"},
+					{"-m", "1024M"},
+					{"-device", "virtio-rng-pci"},
 					{"-drive", "file={{ .OutputDir }}/{{ .Name }},if=ide"},
 					{"-drive", "file=output-x/packer-x-1,if=ide"},
-					{"-no-reboot", ""}, {"-fw_cfg", "name=opt/x,string=http://{{ .HTTPIP }}:{{ .HTTPPort }}/"},
+					{"-no-reboot", ""},
+					{"-fw_cfg", "name=opt/x,string=http://{{ .HTTPIP }}:{{ .HTTPPort }}/"},
 					{"-serial", "none"},
 				}
 			},

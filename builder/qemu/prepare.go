@@ -133,8 +133,10 @@ func (c *Config) prepareDisks(fault func(error), oneOf func(opt, got string, kno
 		c.SkipCompaction = true
 	}
 	if c.DiskCompression && c.SkipCompaction {
-		fault(&diag.FieldError{Paths: []string{"disk_compression", "skip_compaction", "format", "use_backing_file"}, Warn: true,
-			Err: errors.New("has no effect: the disk is compressed while it is compacted, which is skipped")})
+		fault(&diag.FieldError{
+			Paths: []string{"disk_compression", "skip_compaction", "format", "use_backing_file"}, Warn: true,
+			Err: errors.New("has no effect: the disk is compressed while it is compacted, which is skipped"),
+		})
 	}
 }
 

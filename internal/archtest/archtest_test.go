@@ -51,6 +51,9 @@ var rules = []rule{
 	{pkg: "internal/checkpoint/...", only: join(low, []string{"internal/checkpoint/..."})},
 	{pkg: "internal/communicator/...", only: join(low, []string{"internal/communicator/..."})},
 	{pkg: "internal/vm/...", only: join(low, []string{"internal/vm/..."})},
+	{pkg: "internal/download", only: low},
+	{pkg: "internal/localshell/...", only: join(low, []string{"internal/communicator", "internal/localshell/..."})},
+	{pkg: "internal/datasource/...", only: join(low, []string{"internal/datasource"})},
 	{
 		pkg:   "builder",
 		only:  join(low, []string{"internal/checkpoint", "internal/communicator", "internal/journal"}),
