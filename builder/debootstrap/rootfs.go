@@ -53,12 +53,9 @@ func (b *image) makeTree(ctx context.Context, r *builder.Run, work string, id id
 	if err := os.WriteFile(overlayPath, overlay, 0o600); err != nil {
 		return nil, err
 	}
-	args, err := b.mmdebstrapArgs(ctx, work, overlayPath)
-	if err != nil {
-		return nil, err
-	}
+	args := b.mmdebstrapArgs(overlayPath)
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch), "LC_ALL=C.UTF-8")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch), "LC_ALL=C.UTF-8", aptVariable+"="+hostAptOptions(ctx))
 	if os.Geteuid() == 0 {
 		cmd.Env = append(cmd.Env, "TMPDIR="+work) // else it must be where other users of the name space may go
 	}
@@ -96,28 +93,38 @@ func (b *image) makeTree(ctx context.Context, r *builder.Run, work string, id id
 	return t, rerr
 }
 
-// mmdebstrapArgs is the command line. Nothing secret is on it: the host's apt
-// settings, which may name a proxy with a password, go through a file.
-func (b *image) mmdebstrapArgs(ctx context.Context, work, overlay string) ([]string, error) {
+// The host's apt settings may name a proxy with a password: they are not on
+// the command line but in an environment variable, from which a hook, which
+// may have no access to this user's files, writes a file while the image is
+// made.
+const (
+	aptVariable = "INGOT_APT_CONF"
+	aptFile     = "etc/apt/apt.conf.d/00ingot-host"
+)
+
+// hostAptOptions returns the host's settings; none where the host has no apt
+// configuration.
+func hostAptOptions(ctx context.Context) string {
+	dump, err := exec.CommandContext(ctx, "apt-config", "dump").Output()
+	if err != nil {
+		return ""
+	}
+	return aptOptions(string(dump))
+}
+
+// mmdebstrapArgs is the command line.
+func (b *image) mmdebstrapArgs(overlay string) []string {
 	args := []string{
 		"--format=tar", "--mode=" + b.cfg.Mode, "--variant=" + b.cfg.Variant,
 		"--architectures=" + b.cfg.Architecture,
 		"--components=" + strings.Join(b.cfg.Components, ","),
 		"--include=" + strings.Join(b.packages(), ","),
 		"--skip=output/dev",
+		`--setup-hook=printf '%s' "$` + aptVariable + `" >"$1/` + aptFile + `"`,
 		"--essential-hook=tar-in " + overlay + " /",
 	}
 	if b.cfg.Keyring != "" {
 		args = append(args, "--keyring="+b.cfg.Keyring)
-	}
-	if dump, err := exec.CommandContext(ctx, "apt-config", "dump").Output(); err == nil {
-		if opts := aptOptions(string(dump)); opts != "" {
-			conf := filepath.Join(work, "apt.conf")
-			if err := os.WriteFile(conf, []byte(opts), 0o600); err != nil {
-				return nil, err
-			}
-			args = append(args, "--aptopt="+conf)
-		}
 	}
 	if len(b.cfg.SetupCommands) > 0 {
 		// The image's resolv.conf points to a service that does not run now.
@@ -126,7 +133,7 @@ func (b *image) mmdebstrapArgs(ctx context.Context, work, overlay string) ([]str
 			`--customize-hook=chroot "$1" /bin/sh /`+scratch+`/setup`)
 	}
 	args = append(args, `--customize-hook=chroot "$1" /bin/sh /`+scratch+`/configure`, b.cfg.Suite, "-")
-	return append(args, b.cfg.sourceLines("/etc/apt")...), nil
+	return append(args, b.cfg.sourceLines("/etc/apt")...)
 }
 
 // mmdebstrapHint says what to do about the commonest failures.

@@ -197,7 +197,7 @@ var emptied = []string{
 // unwantedFiles are patterns (path.Match) of files that differ from run to
 // run, tell of the host, or belong to one machine.
 var unwantedFiles = []string{
-	"etc/apt/apt.conf.d/99mmdebstrap", "etc/ssh/ssh_host_*", "etc/.pwd.lock", "etc/.resolv.conf.systemd-resolved.bak",
+	"etc/apt/apt.conf.d/99mmdebstrap", aptFile, "etc/ssh/ssh_host_*", "etc/.pwd.lock", "etc/.resolv.conf.systemd-resolved.bak",
 	"etc/passwd-", "etc/shadow-", "etc/group-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
 	"var/cache/debconf/*-old", "var/lib/dpkg/*-old", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
 	"var/lib/dbus/machine-id", "root/.bash_history", "root/.viminfo", "root/.lesshst",
