@@ -81,7 +81,7 @@ func bake(t *testing.T, base, out string) {
 	t.Cleanup(func() { _ = os.RemoveAll(stateDir) })
 	t.Setenv("XDG_STATE_HOME", stateDir)
 	run(t, deadline, ingot, "build", "-color=false", "-var", "base_image="+base, "-var", "image_version="+version,
-		"-var", "site_name=Test Site", "-var", "output_directory="+out, "web-prod")
+		"-var", "site_name=Test Site", "-var", "cpus=1", "-var", "output_directory="+out, "web-prod")
 }
 
 func checkRecords(t *testing.T, out, image string) {
