@@ -28,7 +28,7 @@ func debian(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(abs); err != nil {
-		t.Skipf("needs a Debian image made by the debootstrap builder, in INGOT_TEST_BASE: %v", err)
+		t.Fatalf("no base image: run `make base` first, or name one in INGOT_TEST_BASE: %v", err)
 	}
 	return abs
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/diag"
+	"github.com/ingot-build/ingot/internal/poll"
 	"github.com/ingot-build/ingot/internal/event"
 )
 
@@ -39,10 +40,12 @@ func TestDialConnectsAsSoonAsTheGuestAnswers(t *testing.T) {
 	s := prepareSSHD(t)
 	p := newRelay(t, "", 0)
 	go func() { // a port forward that accepts before the guest does
-		for p.accepted() < 2 {
-			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // watches a counter
+		err := poll.Until(t.Context(), poll.Backoff{First: 10 * time.Millisecond}, func(context.Context) (bool, error) {
+			return p.accepted() >= 2, nil
+		})
+		if err == nil { // else the test is over
+			p.lead(s.addr())
 		}
-		p.lead(s.addr())
 	}()
 	s.start()
 	c := dial(t, p.target(s), nil)
