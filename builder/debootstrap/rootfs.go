@@ -75,7 +75,7 @@ func (b *image) makeTree(ctx context.Context, r *builder.Run, work string, id id
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start mmdebstrap: %w", err)
 	}
-	t, rerr := readTree(out, filepath.Join(work, "files"), epoch)
+	t, rerr := readTree(out, filepath.Join(work, "files"), epoch, b.size)
 	if rerr != nil {
 		_ = cmd.Cancel()
 		_, _ = io.Copy(io.Discard, out)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ingot-build/ingot/internal/diag"
 )
 
 // A node is one name of the root file system.
@@ -44,9 +46,9 @@ var errNoSystem = errors.New("the archive holds no root file system")
 // xattrPrefix is how GNU tar names extended attributes in its headers.
 const xattrPrefix = "SCHILY.xattr."
 
-// readTree reads a tar archive of a root file system. File times after epoch
-// become epoch.
-func readTree(r io.Reader, spool string, epoch int64) (*tree, error) {
+// readTree reads a tar archive of a root file system into the folder spool.
+// File times after epoch become epoch. More than room bytes are an error.
+func readTree(r io.Reader, spool string, epoch, room int64) (*tree, error) {
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, err
 	}
@@ -94,11 +96,13 @@ func readTree(r io.Reader, spool string, epoch int64) (*tree, error) {
 				content = bytes.NewReader(nil) // every machine makes its own
 			}
 			n.spool = filepath.Join(spool, strconv.Itoa(len(t.nodes)))
-			size, err := writeSpool(n.spool, content)
+			size, err := writeSpool(n.spool, io.LimitReader(content, room-t.bytes+1))
 			if err != nil {
 				return nil, fmt.Errorf("read %s: %w", name, err)
 			}
-			t.bytes += size
+			if t.bytes += size; t.bytes > room {
+				return nil, diag.WithHint(fmt.Errorf("the packages hold more than the %d MiB of the disk", room>>20), "raise disk_size")
+			}
 		case tar.TypeLink:
 			if n.link, err = cleanName(h.Linkname); err != nil {
 				return nil, err

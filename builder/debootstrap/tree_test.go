@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/event"
 )
 
@@ -73,7 +74,7 @@ func system() []entry {
 }
 
 func TestReadTree(t *testing.T) {
-	tr, err := readTree(archive(t, system()...), filepath.Join(t.TempDir(), "files"), epoch)
+	tr, err := readTree(archive(t, system()...), filepath.Join(t.TempDir(), "files"), epoch, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,12 +111,15 @@ func TestReadTreeRefuses(t *testing.T) {
 		"a name twice":          {dir("./"), regular("./a", ""), regular("./a", "")},
 		"a line end in a name":  {dir("./"), regular("./a\nrm b", "")},
 	} {
-		if _, err := readTree(archive(t, entries...), filepath.Join(t.TempDir(), "files"), epoch); err == nil {
+		if _, err := readTree(archive(t, entries...), filepath.Join(t.TempDir(), "files"), epoch, 1<<30); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
+	if _, err := readTree(archive(t, system()...), filepath.Join(t.TempDir(), "files"), epoch, 9999); err == nil || !strings.Contains(diag.Hint(err), "disk_size") {
+		t.Errorf("more than there is room for was taken: %v", err)
+	}
 	cut := archive(t, system()...).Bytes()
-	if _, err := readTree(bytes.NewReader(cut[:len(cut)/2]), filepath.Join(t.TempDir(), "files"), epoch); err == nil {
+	if _, err := readTree(bytes.NewReader(cut[:len(cut)/2]), filepath.Join(t.TempDir(), "files"), epoch, 1<<30); err == nil {
 		t.Error("half an archive was taken")
 	}
 }
@@ -123,7 +127,7 @@ func TestReadTreeRefuses(t *testing.T) {
 func FuzzReadTree(f *testing.F) {
 	f.Add(archive(f, system()...).Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		tr, err := readTree(bytes.NewReader(data), filepath.Join(t.TempDir(), "files"), epoch)
+		tr, err := readTree(bytes.NewReader(data), filepath.Join(t.TempDir(), "files"), epoch, 1<<20)
 		if err != nil {
 			return
 		}
@@ -142,7 +146,7 @@ func TestExt4(t *testing.T) {
 	}
 	var first []byte
 	for range 2 {
-		tr, err := readTree(archive(t, system()...), filepath.Join(t.TempDir(), "files"), epoch)
+		tr, err := readTree(archive(t, system()...), filepath.Join(t.TempDir(), "files"), epoch, 1<<30)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +222,7 @@ func TestExt4Full(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs e2fsprogs")
 	}
-	tr, err := readTree(archive(t, dir("./"), regular("./big", strings.Repeat("x", 80<<20))), filepath.Join(t.TempDir(), "files"), epoch)
+	tr, err := readTree(archive(t, dir("./"), regular("./big", strings.Repeat("x", 80<<20))), filepath.Join(t.TempDir(), "files"), epoch, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
