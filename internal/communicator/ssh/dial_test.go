@@ -12,8 +12,8 @@ import (
 
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/diag"
-	"github.com/ingot-build/ingot/internal/poll"
 	"github.com/ingot-build/ingot/internal/event"
+	"github.com/ingot-build/ingot/internal/poll"
 )
 
 func TestDialTellsWhyItFailed(t *testing.T) {
