@@ -8,7 +8,7 @@ PREFIX  ?= /usr/local
 # Debian packages, as command:package or file:package. What a bake needs, and what only the
 # tests need besides.
 BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap \
-  mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools
+  mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools newuidmap:uidmap
 TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server ssh:openssh-client /usr/lib/openssh/sftp-server:openssh-sftp-server \
   xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf
 
