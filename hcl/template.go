@@ -137,9 +137,6 @@ func FullName(b *Build, s *BuildSource) string {
 	return b.Name + "." + s.Ref()
 }
 
-// FullName is [FullName] of b and s.
-func (b *Build) FullName(s *BuildSource) string { return FullName(b, s) }
-
 // OnlyExcept limits a step to some sources of a build.
 type OnlyExcept struct{ Only, Except []string }
 

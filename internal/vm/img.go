@@ -143,12 +143,6 @@ func (t Img) Convert(ctx context.Context, src, dst string, c Conversion) error {
 	return err
 }
 
-// Commit writes what the overlay at path holds into the image below it.
-func (t Img) Commit(ctx context.Context, path, format string) error {
-	_, err := t.run(ctx, "commit", "-q", "-d", "-f", format, "-t", "unsafe", path)
-	return err
-}
-
 // Check returns *[DamageError] when the image at path is not consistent or is
 // cut short. A format without consistency data passes; lost clusters, which
 // only cost room, pass too.
