@@ -1,8 +1,10 @@
 package event
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -93,5 +95,26 @@ func TestLines(t *testing.T) {
 	}
 	if want := "one|two|100%|last"; strings.Join(got, "|") != want {
 		t.Errorf("%q, want %q", strings.Join(got, "|"), want)
+	}
+}
+
+func TestMeterReportsTheEndAndStopsWithItsContext(t *testing.T) {
+	c := &collector{}
+	b := NewBus(time.Now, nil, c)
+	m := NewMeter(b, "up", 0)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	if _, err := io.Copy(m.Writer(ctx, io.Discard), m.Reader(ctx, strings.NewReader(strings.Repeat("x", 3<<20)))); err != nil {
+		t.Fatal(err)
+	}
+	m.End()
+	why := errors.New("why")
+	cancel(why)
+	if _, err := io.ReadAll(m.Reader(ctx, strings.NewReader("more"))); !errors.Is(err, why) {
+		t.Errorf("err = %v", err)
+	}
+	b.Close()
+	p, ok := c.recs[len(c.recs)-1].Event.(Progress)
+	if !ok || p.Done != 6<<20 || p.Total != p.Done || p.Task != "up" || p.Unit != "B" {
+		t.Errorf("%+v", p)
 	}
 }

@@ -157,9 +157,11 @@ func (c *checksum) digest(ctx context.Context, name string, out event.Sink) ([]s
 		sums[i] = hashes[t]()
 		all[i] = sums[i]
 	}
-	if _, err := io.Copy(io.MultiWriter(all...), &reader{ctx: ctx, r: f, out: out, task: "checksum " + name, total: fi.Size()}); err != nil {
+	m := event.NewMeter(out, "checksum "+name, fi.Size())
+	if _, err := io.Copy(io.MultiWriter(all...), m.Reader(ctx, f)); err != nil {
 		return nil, err
 	}
+	m.End()
 	hex := make([]string, len(sums))
 	for i, h := range sums {
 		hex[i] = fmt.Sprintf("%x", h.Sum(nil))
@@ -197,28 +199,4 @@ func appendLines(path, lines string) (err error) {
 		return errors.Join(err, f.Truncate(fi.Size()))
 	}
 	return atomicfile.SyncDir(filepath.Dir(path))
-}
-
-// A reader ends when ctx does and tells how far it is.
-type reader struct {
-	ctx         context.Context //nolint:containedctx // of one copy
-	r           io.Reader
-	out         event.Sink
-	task        string
-	total       int64
-	done, shown int64
-}
-
-const step = 8 << 20
-
-func (r *reader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	if r.done += int64(n); r.done-r.shown >= step || err == io.EOF {
-		r.shown = r.done
-		r.out.Emit(event.Progress{Task: r.task, Done: r.done, Total: r.total, Unit: "B"})
-	}
-	return n, err
 }

@@ -102,11 +102,11 @@ func (p *compress) Process(ctx context.Context, in artifact.Set, out event.Sink)
 		return artifact.Set{}, fmt.Errorf("output: %w", err)
 	}
 	out.Emit(event.Say{Text: p.form.say(target, in.Files)})
-	src := &input{ctx: ctx, out: out, task: "compress " + target, total: total}
+	src := &input{ctx, event.NewMeter(out, "compress "+target, total)}
 	if err := atomicfile.WriteTo(target, 0o644, func(w io.Writer) error { return p.fill(w, in.Files, src) }); err != nil {
 		return artifact.Set{}, err
 	}
-	src.end()
+	src.End()
 	out.Emit(event.Say{Text: fmt.Sprintf("Archive %s completed", target)})
 	return artifact.Set{
 		BuilderID: BuilderID, Text: "compressed artifacts in: " + target, Files: []string{target}, Data: in.Data,
@@ -181,34 +181,8 @@ func (p *compress) fill(w io.Writer, files []string, src *input) (err error) {
 
 // An input reads files, ends when ctx does and tells how far it is.
 type input struct {
-	ctx         context.Context //nolint:containedctx // of one archive
-	out         event.Sink
-	task        string
-	total       int64
-	done, shown int64
+	ctx context.Context //nolint:containedctx // of one archive
+	*event.Meter
 }
 
-const step = 4 << 20
-
-func (i *input) of(r io.Reader) io.Reader { return inputReader{i, r} }
-
-func (i *input) end() {
-	i.out.Emit(event.Progress{Task: i.task, Done: i.total, Total: i.total, Unit: "B"})
-}
-
-type inputReader struct {
-	*input
-	r io.Reader
-}
-
-func (r inputReader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	if r.done += int64(n); r.done-r.shown >= step {
-		r.shown = r.done
-		r.out.Emit(event.Progress{Task: r.task, Done: r.done, Total: r.total, Unit: "B"})
-	}
-	return n, err
-}
+func (i *input) of(r io.Reader) io.Reader { return i.Reader(i.ctx, r) }

@@ -52,8 +52,8 @@ func getFile(ctx context.Context, g communicator.Guest, out event.Sink, src, dst
 	if to, err := filepath.EvalSymlinks(dst); err == nil {
 		dst = to // what a link leads to is written, not the link
 	}
-	m := &meter{task: "download " + src, out: out}
-	fill := func(w io.Writer) error { return g.Get(ctx, src, m.writer(w)) }
+	m := event.NewMeter(out, "download "+src, 0)
+	fill := func(w io.Writer) error { return g.Get(ctx, src, m.Writer(ctx, w)) }
 	fi, err := os.Stat(dst)
 	mode := fs.FileMode(0o644)
 	switch {
@@ -70,7 +70,7 @@ func getFile(ctx context.Context, g communicator.Guest, out event.Sink, src, dst
 	if err != nil {
 		return err
 	}
-	m.end()
+	m.End()
 	return nil
 }
 
@@ -100,15 +100,15 @@ func getInto(ctx context.Context, g communicator.Guest, out event.Sink, src, dst
 	if err != nil {
 		return err
 	}
-	m := &meter{task: "download " + src, out: out}
-	err = errors.Join(g.Get(ctx, src, m.writer(f)), f.Close())
+	m := event.NewMeter(out, "download "+src, 0)
+	err = errors.Join(g.Get(ctx, src, m.Writer(ctx, f)), f.Close())
 	if err == nil {
 		err = root.Rename(part, name)
 	}
 	if err != nil {
 		return errors.Join(err, root.Remove(part))
 	}
-	m.end()
+	m.End()
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -52,14 +51,15 @@ func putFile(ctx context.Context, g communicator.Guest, out event.Sink, src, dst
 		return err
 	}
 	size := int64(-1)
-	m := &meter{task: "upload " + src, out: out}
+	m := event.NewMeter(out, "upload "+src, 0)
 	if fi.Mode().IsRegular() {
-		size, m.total = fi.Size(), fi.Size()
+		size = fi.Size()
+		m.SetTotal(size)
 	}
-	if err := g.Put(ctx, dst, fi.Mode().Perm(), m.reader(f), size); err != nil {
+	if err := g.Put(ctx, dst, fi.Mode().Perm(), m.Reader(ctx, f), size); err != nil {
 		return err
 	}
-	m.end()
+	m.End()
 	return nil
 }
 
@@ -81,11 +81,11 @@ func putTree(ctx context.Context, g communicator.Guest, out event.Sink, src, dst
 	if err != nil {
 		return err
 	}
-	m := &meter{task: "upload " + src, out: out, total: total}
-	if err := g.PutTree(ctx, dst, tree, m.set); err != nil {
+	m := event.NewMeter(out, "upload "+src, total)
+	if err := g.PutTree(ctx, dst, tree, m.Set); err != nil {
 		return err
 	}
-	m.end()
+	m.End()
 	return nil
 }
 
@@ -125,61 +125,4 @@ func explain(err error, dst string) error {
 	}
 	return diag.WithHint(err, "the folder of %s must be there and the login user may write it: "+
 		"upload to /tmp and let a shell provisioner move it with sudo, or make the folder first", dst)
-}
-
-// A meter tells how far a transfer is, not more often than every step bytes.
-type meter struct {
-	task        string
-	out         event.Sink
-	total       int64
-	done, shown int64
-}
-
-const step = 256 << 10
-
-func (m *meter) set(done int64) {
-	m.done = done
-	if done-m.shown >= step {
-		m.shown = done
-		m.emit()
-	}
-}
-
-// end says that everything was transferred.
-func (m *meter) end() {
-	if m.total == 0 {
-		m.total = m.done
-	}
-	m.done = m.total
-	m.emit()
-}
-
-func (m *meter) emit() {
-	m.out.Emit(event.Progress{Task: m.task, Done: m.done, Total: m.total, Unit: "B"})
-}
-
-func (m *meter) reader(r io.Reader) io.Reader { return &meterReader{m, r} }
-
-type meterReader struct {
-	m *meter
-	r io.Reader
-}
-
-func (r *meterReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	r.m.set(r.m.done + int64(n))
-	return n, err
-}
-
-func (m *meter) writer(w io.Writer) io.Writer { return &meterWriter{m, w} }
-
-type meterWriter struct {
-	m *meter
-	w io.Writer
-}
-
-func (w *meterWriter) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.m.set(w.m.done + int64(n))
-	return n, err
 }
