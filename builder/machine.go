@@ -40,10 +40,26 @@ type Machine[S any] struct {
 	Connect func(ctx context.Context, r *Run, s *S) (communicator.Guest, error) // nil: no guest
 	Seals   []Step[S]                                                           // the clean shutdown first
 	Result  func(ctx context.Context, r *Run, s *S) (artifact.Set, error)       //
-	state   *S
+
+	// Copies makes the machine's image go to further regions. Nil: nowhere.
+	Copies *Copies[S]
+
+	state *S
 }
 
-var _ Builder = (*Machine[struct{}])(nil)
+// Copies is what [Copier] asks of a machine. s is only read: several copies
+// share it.
+type Copies[S any] struct {
+	Regions  func(s *S) []string
+	Copy     func(ctx context.Context, c *Copy, s *S, set artifact.Set) (artifact.SystemImage, error)
+	Conclude func(ctx context.Context, r *Run, s *S, set artifact.Set, copies []artifact.SystemImage) (artifact.Set, error)
+	Partial  func(set artifact.Set, copies []artifact.SystemImage) artifact.Set
+}
+
+var (
+	_ Builder = (*Machine[struct{}])(nil)
+	_ Copier  = (*Machine[struct{}])(nil)
+)
 
 // Check implements [Builder].
 func (m *Machine[S]) Check(ctx context.Context) error {
@@ -115,6 +131,29 @@ func (m *Machine[S]) Discard(ctx context.Context, r *Run) error {
 		errs = append(errs, r.Record(journal.KindUndo, st.Name, nil))
 	}
 	return errors.Join(errs...)
+}
+
+// Regions implements [Copier].
+func (m *Machine[S]) Regions(_ context.Context, r *Run) ([]string, error) {
+	if err := m.load(r); err != nil || m.Copies == nil {
+		return nil, err
+	}
+	return m.Copies.Regions(m.state), nil
+}
+
+// Copy implements [Copier].
+func (m *Machine[S]) Copy(ctx context.Context, c *Copy, set artifact.Set) (artifact.SystemImage, error) {
+	return m.Copies.Copy(ctx, c, m.state, set)
+}
+
+// Conclude implements [Copier].
+func (m *Machine[S]) Conclude(ctx context.Context, r *Run, set artifact.Set, copies []artifact.SystemImage) (artifact.Set, error) {
+	return m.Copies.Conclude(ctx, r, m.state, set, copies)
+}
+
+// Partial implements [Copier].
+func (m *Machine[S]) Partial(set artifact.Set, copies []artifact.SystemImage) artifact.Set {
+	return m.Copies.Partial(set, copies)
 }
 
 // load takes the state from the journal the first time.

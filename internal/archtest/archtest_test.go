@@ -73,7 +73,7 @@ var rules = []rule{
 		pkg:  "internal/compile",
 		only: join(low, contracts, []string{"hcl", "internal/communicator", "internal/component", "internal/datasource", "internal/pipeline"}),
 	},
-	{pkg: "internal/component", only: join(contracts, []string{"internal/datasource"})},
+	{pkg: "internal/component", only: join(contracts, []string{"internal/datasource", "internal/secret"})},
 	{pkg: "internal/builtin", never: []string{"internal/pipeline", "internal/cli", "hcl/...", "internal/compile"}},
 	{pkg: "internal/ui/...", only: []string{"internal/artifact", "internal/event", "internal/diag", "internal/ui/..."}},
 	{pkg: "internal/cli", never: []string{"builder/*", "provisioner/*", "postprocessor/*", "internal/builtin", "internal/vm/..."}},
