@@ -43,6 +43,8 @@ type Info struct {
 	RunID  string // "" at validate time
 	Cache  string // folder for downloads, shared by runs; may not exist yet
 	OnFail string // the -on-error setting, for what is told to the user
+
+	Template string // digest of the template, "" when not known; artifacts are tagged with it
 }
 
 // A Driver opens builders of one type and keeps their configuration type to

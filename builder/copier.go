@@ -12,6 +12,15 @@ import (
 // A Copier is a [Builder] whose sealed image is wanted in further regions.
 // Each region is a job of its own: one that fails costs neither the image nor
 // the copies in other regions, and can be done again by another process.
+//
+// That process opens the builder and calls nothing but Regions, Copy, Conclude,
+// Partial and Discard: neither Check nor Base nor Boot. Its options were
+// evaluated anew, so what an option with a time or a random text in it decided
+// (the image's name) is taken from the set or the state, not from the options.
+//
+// When copies fail, whatever only served the build is discarded at once: what
+// copies need besides the image is the product of a step too, until Conclude
+// removes it.
 type Copier interface {
 	// Regions returns where a copy is wanted, in the order of the template.
 	// It is asked once the build is sealed; r may be of a build that another
@@ -21,12 +30,16 @@ type Copier interface {
 	// Copy brings the image of set to c.Region and returns when it can be
 	// used there: available, tagged, shared. It is called on one goroutine a
 	// region, several at a time. Called again, also by another process, it
-	// finds what it had made, by c.State or c.Token.
+	// finds what it had made, by c.State or c.Token. An error that says
+	// Temporary() bool is true is worth a second try, with the state saved
+	// so far.
 	Copy(ctx context.Context, c *Copy, set artifact.Set) (artifact.SystemImage, error)
 
-	// Conclude is called once, after every region has its copy, with the
-	// builder's artifact and the copies in Regions' order. It removes what
-	// only served the copying and returns the artifact of the whole build.
+	// Conclude is called after every region has its copy, with the builder's
+	// artifact and the copies in Regions' order. It removes what only served
+	// the copying and returns the artifact of the whole build. It is called
+	// again when it failed, or when the process died before its result was
+	// journaled.
 	Conclude(ctx context.Context, r *Run, set artifact.Set, copies []artifact.SystemImage) (artifact.Set, error)
 
 	// Partial returns the artifact of a build of which only some copies were

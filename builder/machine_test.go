@@ -341,6 +341,18 @@ func TestRun(t *testing.T) {
 	if b.restart().Token("vm") != token {
 		t.Error("the token is another after a restart")
 	}
+	// A build that begins anew has other tokens, the same in each process, and
+	// nothing of what was.
+	r = b.restart()
+	must(t, r.Record(journal.KindBegin, "disk", nil))
+	must(t, r.Restart())
+	anew := r.Token("vm")
+	if again := b.restart(); anew == token || again.Token("vm") != anew || r.pending("disk") || again.pending("disk") {
+		t.Errorf("begun anew: tokens %s, %s, %s; pending: %v, %v", token, anew, again.Token("vm"), r.pending("disk"), again.pending("disk"))
+	}
+	if r = b.restart(); r.Restart() != nil || r.Token("vm") == anew || r.Token("vm") == token {
+		t.Error("begun anew once more with a token that was used")
+	}
 	// Records of other builds are not this one's.
 	recs := []journal.Record{{Kind: journal.KindSealed, Build: "b.test.other"}}
 	if NewRun(info, b.dir, event.Discard, b.j, recs).sealed() {

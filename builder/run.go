@@ -30,7 +30,8 @@ type Run struct {
 	AfterStep func(ctx context.Context, step string, err error) (again bool, _ error)
 
 	log     Log
-	history []journal.Record // of this build
+	history []journal.Record // of this build, from its last restart on
+	attempt int              // how often the build began anew
 	state   func() (json.RawMessage, error)
 }
 
@@ -39,10 +40,18 @@ func NewRun(info Info, dir string, events event.Sink, log Log, history []journal
 	r := &Run{Info: info, Dir: dir, Events: events, log: log}
 	for _, rec := range history {
 		if rec.Build == info.Build {
-			r.history = append(r.history, rec)
+			r.note(rec)
 		}
 	}
 	return r
+}
+
+func (r *Run) note(rec journal.Record) {
+	if rec.Kind == journal.KindRestart {
+		r.history, r.attempt = nil, r.attempt+1
+		return
+	}
+	r.history = append(r.history, rec)
 }
 
 // Record journals an entry of this build.
@@ -58,8 +67,18 @@ func (r *Run) Record(kind journal.Kind, step string, data any) error {
 	if err := r.log.Append(rec); err != nil {
 		return err
 	}
-	r.history = append(r.history, rec)
+	r.note(rec)
 	return nil
+}
+
+// Restart journals that the build begins anew. Whatever it made must be gone:
+// nothing recorded before counts any more. Tokens are others from here on,
+// for a platform answers a known token with the thing that is gone. The
+// builder that Discard was called on is of no further use: it knows the old
+// state.
+func (r *Run) Restart() error {
+	r.state = nil
+	return r.Record(journal.KindRestart, "", nil)
 }
 
 // Save journals the machine's state now. A step calls it as soon as a thing
@@ -76,9 +95,14 @@ func (r *Run) Save() error {
 }
 
 // Token returns a name for a remote thing: the same for the same run, build
-// and name, before and after a crash, and no other run's.
+// and name, before and after a crash, until the build begins anew ([Run.Restart]);
+// and no other run's.
 func (r *Run) Token(name string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", r.RunID, r.Build, name))
+	text := fmt.Appendf(nil, "%q %q %q", r.RunID, r.Build, name)
+	if r.attempt > 0 {
+		text = fmt.Appendf(text, " %d", r.attempt)
+	}
+	sum := sha256.Sum256(text)
 	return "ingot-" + hex.EncodeToString(sum[:12])
 }
 

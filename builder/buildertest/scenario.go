@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ var errCrash = errors.New("buildertest: the process has crashed")
 
 // A log is a journal that fails at a crash, and from then on.
 type log struct {
+	mu      sync.Mutex // copies save at the same time
 	j       *journal.Journal
 	crash   crash
 	die     context.CancelCauseFunc
@@ -90,6 +92,8 @@ var _ builder.Log = (*log)(nil)
 
 // Append implements [builder.Log].
 func (l *log) Append(r journal.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.crashed {
 		return errCrash
 	}
@@ -232,8 +236,12 @@ func (p *process) discard() {
 func (p *process) untilCrash() {
 	p.s.t.Helper()
 	err := p.up()
+	var set artifact.Set
 	if err == nil {
-		_, err = p.seal()
+		set, err = p.seal()
+	}
+	if err == nil {
+		_, err = p.distribute(set)
 	}
 	if err == nil {
 		err = p.clean()

@@ -1,6 +1,6 @@
 // Package buildertest is the suite that every builder passes: the contract of
-// builder.Builder over a real journal, with a crash at every point where the
-// journal is written.
+// builder.Builder, and of builder.Copier where the builder has regions, over a
+// real journal, with a crash at every point where the journal is written.
 package buildertest
 
 import (
@@ -30,11 +30,12 @@ type Config struct {
 	// Provision, when not nil, is called with every guest.
 	Provision func(ctx context.Context, g communicator.Guest) error
 
-	// Survives reports whether a sealed artifact is whole. Nil: its files
-	// exist.
+	// Survives reports whether a sealed artifact is whole, with the copies
+	// that are in it. Nil: its files exist.
 	Survives func(set artifact.Set) error
 
-	// Remove removes a sealed artifact after a subtest. Nil: its files.
+	// Remove removes a sealed artifact after a subtest, with its copies. Nil:
+	// its files.
 	Remove func(set artifact.Set) error
 
 	// Stride tests only each so many-th crash point, for builders that take
@@ -60,17 +61,23 @@ func Run(t *testing.T, c Config) {
 	if c.Stride < 1 {
 		c.Stride = 1
 	}
-	appends := 0
+	appends, copied := 0, false
 	t.Run("build", func(t *testing.T) {
 		s := newScenario(t, c, "build")
 		p := s.process(never)
-		set := p.build()
+		set := p.copies(p.build())
 		p.discard()
 		s.finished(set)
 		p.discard() // may be called again
 		s.finished(set)
 		appends = p.log.count
+		_, regions, err := p.regions()
+		s.must(err)
+		copied = len(regions) > 0
 	})
+	if copied {
+		t.Run("copies again", func(t *testing.T) { copiesAgain(t, c) })
+	}
 	t.Run("discard without a seal", func(t *testing.T) {
 		s := newScenario(t, c, "unsealed")
 		p := s.process(never)
@@ -125,6 +132,9 @@ func crashed(t *testing.T, c Config, cr crash, resume bool) {
 	set, sealed := second.sealed()
 	if resume && !sealed {
 		set, sealed = second.build(), true
+	}
+	if sealed {
+		set = second.copies(set) // a sealed build is always taken to its end
 	}
 	second.discard()
 	if sealed {

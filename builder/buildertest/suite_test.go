@@ -2,11 +2,13 @@ package buildertest_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,9 +27,66 @@ const (
 	repeats     fault = "repeats"     // cannot do a step again
 	destroys    fault = "destroys"    // removes the sealed image
 	ignoresStop fault = "ignoresStop" // boots although it is cancelled
+
+	copies      fault = "copies"      // nothing: it is right, and copies to regions
+	copiesTwice fault = "copiesTwice" // makes a further copy when it is asked again
+	keepsHelper fault = "keepsHelper" // leaves what only served the copying
 )
 
 type state struct{ VM string }
+
+// copier makes m copy to regions: a copy is a file, and so is a helper that
+// the copies need.
+func copier(m *builder.Machine[state], dir string, f fault) {
+	helper := filepath.Join(dir, "helper")
+	m.Seals = append(m.Seals, builder.Step[state]{
+		Name: "helper", Product: true,
+		Do:   func(context.Context, *builder.Run, *state) error { return os.WriteFile(helper, nil, 0o600) },
+		Undo: func(context.Context, *builder.Run, *state) error { return gone(os.Remove(helper)) },
+	})
+	m.Copies = &builder.Copies[state]{
+		Regions: func(*state) []string { return []string{"eu", "ap"} },
+		Copy: func(_ context.Context, c *builder.Copy, _ *state, _ artifact.Set) (artifact.SystemImage, error) {
+			name := "copy-" + c.Region + "-" + c.Token
+			if f == copiesTwice {
+				name += rand.Text()
+			}
+			if _, err := os.Stat(helper); err != nil {
+				return artifact.SystemImage{}, err
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				return artifact.SystemImage{}, err
+			}
+			img := artifact.SystemImage{Ref: artifact.Ref{Region: c.Region, ID: name}}
+			return img, c.Save(name)
+		},
+		Conclude: func(_ context.Context, _ *builder.Run, _ *state, set artifact.Set, made []artifact.SystemImage) (artifact.Set, error) {
+			for _, img := range made {
+				set.Files = append(set.Files, filepath.Join(dir, img.ID))
+			}
+			if f == keepsHelper {
+				return set, nil
+			}
+			return set, gone(os.Remove(helper))
+		},
+		Partial: func(set artifact.Set, _ []artifact.SystemImage) artifact.Set { return set },
+	}
+}
+
+// copyLeftovers are what a platform with copies has too many of.
+func copyLeftovers(dir string) (left []string, err error) {
+	for _, pattern := range []string{"copy-eu-*", "copy-ap-*", "helper"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return nil, err
+		}
+		if pattern != "helper" && len(found) > 0 {
+			found = found[1:]
+		}
+		left = append(left, found...)
+	}
+	return left, nil
+}
 
 // platform is a folder: machines and images are files in it.
 func open(dir string, f fault) builder.Builder {
@@ -87,6 +146,9 @@ func open(dir string, f fault) builder.Builder {
 	if f == ignoresStop {
 		m.Boots = nil
 	}
+	if f == copies || f == copiesTwice || f == keepsHelper {
+		copier(m, dir, f)
+	}
 	return m
 }
 
@@ -114,7 +176,11 @@ func run(t *testing.T, f fault) {
 			if err != nil {
 				t.Error(err)
 			}
-			return append(all, more...)
+			again, err := copyLeftovers(dir)
+			if err != nil {
+				t.Error(err)
+			}
+			return slices.Concat(all, more, again)
 		},
 	})
 }
@@ -127,9 +193,11 @@ func TestSuite(t *testing.T) {
 		return
 	}
 	t.Run("right", func(t *testing.T) { run(t, right) })
+	t.Run("copies", func(t *testing.T) { run(t, copies) })
 	for f, said := range map[fault]string{
 		leaks: "left after the clean-up", forgets: "left after the clean-up", repeats: "file exists",
 		destroys: "did not survive", ignoresStop: "after the cancel",
+		copiesTwice: "asked for again", keepsHelper: "left after the clean-up",
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")

@@ -51,9 +51,13 @@ var rules = []rule{
 	{pkg: "internal/checkpoint/...", only: join(low, []string{"internal/checkpoint/..."})},
 	{pkg: "internal/communicator/...", only: join(low, []string{"internal/communicator/..."})},
 	{pkg: "internal/vm/...", only: join(low, []string{"internal/vm/..."})},
+	{pkg: "internal/imagestore/...", only: join(low, []string{"internal/imagestore/..."}), never: sdks},
 	{pkg: "internal/download", only: low},
+	{pkg: "internal/distribute", only: []string{"internal/poll"}},
 	{pkg: "internal/localshell/...", only: join(low, []string{"internal/communicator", "internal/localshell/..."})},
-	{pkg: "internal/datasource/...", only: join(low, []string{"internal/datasource"})},
+	{pkg: "internal/awsaccess", only: low},
+	{pkg: "internal/ebsdirect", only: join(low, []string{"internal/awsaccess"})},
+	{pkg: "internal/datasource/...", only: join(low, []string{"internal/awsaccess", "internal/datasource"})},
 	{
 		pkg:   "builder",
 		only:  join(low, []string{"internal/checkpoint", "internal/communicator", "internal/journal"}),
@@ -67,7 +71,7 @@ var rules = []rule{
 	{pkg: "hcl/...", only: []string{"hcl/...", "internal/diag", "internal/secret"}},
 	{
 		pkg:  "internal/pipeline",
-		only: join(low, contracts, []string{"internal/checkpoint", "internal/communicator", "internal/journal"}),
+		only: join(low, contracts, []string{"internal/checkpoint", "internal/communicator", "internal/distribute", "internal/journal"}),
 	},
 	{
 		pkg:  "internal/compile",

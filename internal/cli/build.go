@@ -10,33 +10,44 @@ import (
 
 	"github.com/ingot-build/ingot/hcl"
 	"github.com/ingot-build/ingot/internal/compile"
+	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/event"
 	"github.com/ingot-build/ingot/internal/pipeline"
 	"github.com/ingot-build/ingot/internal/secret"
 	"github.com/ingot-build/ingot/internal/ui"
 )
 
+// runFlags say how a run is carried out and shown.
+type runFlags struct {
+	color             tristate
+	debug, timestamps bool
+	parallel          int
+	onError, progress string
+}
+
+func (o *runFlags) declare(fs *flag.FlagSet) {
+	o.onError, o.progress = string(pipeline.Cleanup), "auto"
+	fs.Var(&o.color, "color", "colours; =false turns them off, the default is on for a terminal")
+	fs.BoolVar(&o.debug, "debug", false, "one build at a time, waiting for Enter after each step")
+	fs.BoolVar(&o.timestamps, "timestamp-ui", false, "put the time before each line")
+	fs.IntVar(&o.parallel, "parallel-builds", 0, "`number` of builds at a time; 0, the default, is all")
+	fs.Var(choice{&o.onError, onErrors}, "on-error", "after a failed step: `cleanup`, abort, ask or run-cleanup-provisioner")
+	fs.Var(choice{&o.progress, progresses}, "progress", "how to show the run: `auto`, tty, plain or json")
+}
+
 type buildOptions struct {
 	templateFlags
 	selectFlags
-	color                              tristate
-	debug, force, timestamps, warnVars bool
-	parallel                           int
-	onError, progress                  string
+	runFlags
+	force, warnVars bool
 }
 
 func (o *buildOptions) declare(fs *flag.FlagSet) {
 	o.templateFlags.declare(fs)
 	o.selectFlags.declare(fs)
-	o.onError, o.progress = string(pipeline.Cleanup), "auto"
-	fs.Var(&o.color, "color", "colours; =false turns them off, the default is on for a terminal")
-	fs.BoolVar(&o.debug, "debug", false, "one build at a time, waiting for Enter after each step")
+	o.runFlags.declare(fs)
 	fs.BoolVar(&o.force, "force", false, "replace artifacts that are there already")
-	fs.BoolVar(&o.timestamps, "timestamp-ui", false, "put the time before each line")
 	fs.BoolVar(&o.warnVars, "warn-on-undeclared-var", false, "warn about values for undeclared variables")
-	fs.IntVar(&o.parallel, "parallel-builds", 0, "`number` of builds at a time; 0, the default, is all")
-	fs.Var(choice{&o.onError, onErrors}, "on-error", "after a failed step: `cleanup`, abort, ask or run-cleanup-provisioner")
-	fs.Var(choice{&o.progress, progresses}, "progress", "how to show the run: `auto`, tty, plain or json")
 	declareCompatible(fs, "ignore-prerelease-plugins", "use-sequential-evaluation", "skip-enforcement")
 }
 
@@ -70,12 +81,7 @@ func buildCommand() *command {
 }
 
 func (a *app) build(ctx context.Context, path string, o buildOptions) int {
-	if o.color.set {
-		a.report.color = o.color.value && a.report.machine == nil
-	}
-	if o.progress == "json" && a.report.machine == nil {
-		a.report.json = ui.NewJSON(a.Out, a.Version)
-	}
+	a.show(o.runFlags)
 	if err := o.legacy(path); err != nil {
 		a.report.error(err)
 		return exitFailed
@@ -84,31 +90,10 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	in := a.inputs(path, o.templateFlags, secrets)
 	in.WarnUndeclared = o.warnVars
 	t, diags := compile.Load(ctx, in, a.set, true)
-	var plan *pipeline.Plan
-	if !t.Broken {
-		p, more := compile.Plan(t, a.set, compile.Options{
-			Only: o.only, Except: o.except, Force: o.force, Debug: o.debug, OnError: o.onError,
-			Cache: a.cacheDir(), Faulty: diags.HasErrors(),
-		})
-		plan, diags = p, append(diags, more...)
-	}
-	diags = hcl.Dedupe(diags)
-	a.report.diagnostics(masked(diags, secrets), t.Files)
-	if diags.HasErrors() {
-		return exitFailed
-	}
-	if err := context.Cause(ctx); err != nil {
-		a.report.error(err)
-		return exitFailed
-	}
-	return a.runPlan(ctx, plan, o, secrets)
-}
-
-// runPlan runs the plan with its readers attached.
-func (a *app) runPlan(ctx context.Context, plan *pipeline.Plan, o buildOptions, secrets *secret.Set) int {
-	state, err := a.stateDir()
-	if err != nil {
-		a.report.error(err)
+	plan, ok := a.plan(ctx, t, diags, compile.Options{
+		Only: o.only, Except: o.except, Force: o.force, Debug: o.debug, OnError: o.onError,
+	}, secrets)
+	if !ok {
 		return exitFailed
 	}
 	id, err := uuid.NewV7() // sorts by time
@@ -116,26 +101,69 @@ func (a *app) runPlan(ctx context.Context, plan *pipeline.Plan, o buildOptions, 
 		a.report.error(fmt.Errorf("run id: %w", err))
 		return exitFailed
 	}
+	state, err := a.stateDir()
+	if err != nil {
+		a.report.error(err)
+		return exitFailed
+	}
+	return a.carryOut(ctx, pipeline.Run, plan, o.runFlags, pipeline.Options{
+		RunID: id.String(), StateDir: state, Mask: secrets.Mask, Call: newCall(in, o, t),
+	})
+}
+
+// show sets how errors and the run are shown.
+func (a *app) show(o runFlags) {
+	if o.color.set {
+		a.report.color = o.color.value && a.report.machine == nil
+	}
+	if o.progress == "json" && a.report.machine == nil {
+		a.report.json = ui.NewJSON(a.Out, a.Version)
+	}
+}
+
+// plan turns a template into a plan and tells what is wrong with it. It reports
+// whether the plan can be carried out.
+func (a *app) plan(ctx context.Context, t *hcl.Template, diags diag.List, o compile.Options, secrets *secret.Set) (*pipeline.Plan, bool) {
+	var plan *pipeline.Plan
+	if !t.Broken {
+		o.Cache, o.Faulty = a.cacheDir(), diags.HasErrors()
+		p, more := compile.Plan(t, a.set, o)
+		plan, diags = p, append(diags, more...)
+	}
+	diags = hcl.Dedupe(diags)
+	a.report.diagnostics(masked(diags, secrets), t.Files)
+	if diags.HasErrors() {
+		return nil, false
+	}
+	if err := context.Cause(ctx); err != nil {
+		a.report.error(err)
+		return nil, false
+	}
+	return plan, true
+}
+
+// carryOut runs the plan with do, [pipeline.Run] or [pipeline.Resume], with
+// its readers attached. It completes opts.
+func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.Plan, pipeline.Options) (pipeline.Result, error), plan *pipeline.Plan, o runFlags, opts pipeline.Options) int {
 	r, err := a.readers(o)
 	if err != nil {
 		a.report.error(err)
 		return exitFailed
 	}
-	bus := event.NewBus(a.Now, secrets.Mask, r.list...)
+	bus := event.NewBus(a.Now, opts.Mask, r.list...)
 	if o.debug {
 		bus.Emit(event.Say{Text: "Debug mode enabled. Builds will not be parallelized."})
 	}
 	quit := a.tellInterrupts(ctx, bus)
+	opts.Version, opts.Events, opts.Now, opts.Abort = a.Version, bus, a.Now, a.Abort
+	opts.Parallel, opts.OnError, opts.Debug = max(0, o.parallel), pipeline.OnError(o.onError), o.debug
 	type ending struct {
 		res pipeline.Result
 		err error
 	}
 	ended := make(chan ending, 1)
 	go func() {
-		res, err := pipeline.Run(ctx, plan, pipeline.Options{
-			RunID: id.String(), Version: a.Version, StateDir: state, Events: bus, Now: a.Now,
-			Parallel: max(0, o.parallel), OnError: pipeline.OnError(o.onError), Debug: o.debug, Abort: a.Abort,
-		})
+		res, err := do(ctx, plan, opts)
 		ended <- ending{res, err}
 	}()
 	var end ending
@@ -143,7 +171,7 @@ func (a *app) runPlan(ctx context.Context, plan *pipeline.Plan, o buildOptions, 
 	case end = <-ended:
 	case <-a.Kill:
 		r.restore()
-		a.report.fail("Stopped without clean-up after a third interrupt. What is left is recorded in " + filepath.Join(state, id.String()) + ".")
+		a.report.fail("Stopped without clean-up after a third interrupt. What is left is recorded in " + filepath.Join(opts.StateDir, opts.RunID) + ".")
 		return exitFailed
 	}
 	quit()
@@ -155,12 +183,29 @@ func (a *app) runPlan(ctx context.Context, plan *pipeline.Plan, o buildOptions, 
 		a.report.error(end.err)
 		return failure(end.err)
 	}
-	for _, b := range end.res.Builds {
-		if b.Err != nil {
-			return exitFailed
+	code, made := outcome(end.res)
+	if made {
+		a.report.say("\nThe image is made; what is missing is made by: " + programName + " resume " + opts.RunID)
+	}
+	return code
+}
+
+// outcome is the exit code for what became of the builds, and whether there is
+// an image of which something is missing.
+func outcome(res pipeline.Result) (code int, made bool) {
+	code = exitDone
+	for _, b := range res.Builds {
+		if b.Err == nil {
+			continue
+		}
+		made = made || b.Sealed
+		if b.Partial && code != exitFailed {
+			code = exitPartial
+		} else if !b.Partial {
+			code = exitFailed
 		}
 	}
-	return exitDone
+	return code, made
 }
 
 // tellInterrupts says what an interrupt does while a run is on. The returned

@@ -27,6 +27,7 @@ const (
 	exitDone     = 0
 	exitFailed   = 1   // a build failed, or any error, or wrong use of a command
 	exitChanges  = 3   // fmt -check found a file to change
+	exitPartial  = 4   // nothing failed but copies to regions; ingot resume makes them
 	exitHeld     = 5   // another process holds the run
 	exitNoSuch   = 127 // no command, or one that does not exist
 	programName  = "ingot"
@@ -43,6 +44,7 @@ type Streams struct {
 	Version  string   // of Ingot
 	Program  string   // path of the executable, for shell completion
 	Now      func() time.Time
+	Chdir    func(dir string) error // makes dir the working directory; nil: relative paths in options stay as they are
 
 	InTerminal, OutTerminal, ErrTerminal bool
 	// Size is the size of the terminal that Out is; zeros when not known.
@@ -104,12 +106,12 @@ type command struct {
 	// that are left.
 	prepare func(*app, *flag.FlagSet) func(ctx context.Context, args []string) int
 	// words are what completion offers for the first argument; nil: files.
-	words []string
+	words func(*app) []string
 }
 
 func commands() []*command {
 	return []*command{
-		buildCommand(), completionCommand(), consoleCommand(), fmtCommand(), inspectCommand(), validateCommand(), versionCommand(),
+		buildCommand(), completionCommand(), consoleCommand(), fmtCommand(), inspectCommand(), resumeCommand(), validateCommand(), versionCommand(),
 	}
 }
 

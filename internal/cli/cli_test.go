@@ -243,6 +243,28 @@ func TestThirdInterruptEnds(t *testing.T) {
 		t.Errorf("exit code %d, want 1", got)
 	}
 	out.waitFor(t, "Stopped without clean-up after a third interrupt.")
+
+	// The program would be gone now. The run in it is not: it must not write
+	// to the folder of a test that is over.
+	cancel()
+	wait, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	for {
+		logs, err := filepath.Glob(filepath.Join(s.Cwd, "state/ingot/runs/*/log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(logs) == 1 {
+			if text, err := os.ReadFile(logs[0]); err != nil {
+				t.Fatal(err)
+			} else if bytes.Contains(text, []byte("run-ended")) {
+				return
+			}
+		}
+		if err := poll.Sleep(wait, 5*time.Millisecond); err != nil {
+			t.Fatal("the run does not end")
+		}
+	}
 }
 
 func TestSignals(t *testing.T) {
@@ -277,7 +299,7 @@ func TestNoHome(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"ingot ":                  "build completion console fmt inspect validate version",
+		"ingot ":                  "build completion console fmt inspect resume validate version",
 		"ingot b":                 "build",
 		"ingot -auto":             "-autocomplete-install -autocomplete-uninstall",
 		"ingot build -on":         "-on-error= -only=",

@@ -34,7 +34,7 @@ func (a *app) complete(line string) {
 		if c == nil {
 			return
 		}
-		out = c.candidates(last, words[2:])
+		out = c.candidates(a, last, words[2:])
 	}
 	var b strings.Builder
 	for _, o := range out {
@@ -53,12 +53,17 @@ func (a *app) complete(line string) {
 }
 
 // candidates are the flags of c, with their values once the name stands there.
-func (c *command) candidates(last string, args []string) []string {
+func (c *command) candidates(a *app, last string, args []string) []string {
 	if !strings.HasPrefix(last, "-") {
-		if len(args) == 1 {
-			return c.words
+		for _, arg := range args[:len(args)-1] {
+			if !strings.HasPrefix(arg, "-") {
+				return nil
+			}
 		}
-		return nil
+		if c.words == nil {
+			return nil
+		}
+		return c.words(a)
 	}
 	dash := "-"
 	if strings.HasPrefix(last, "--") {

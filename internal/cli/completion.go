@@ -60,7 +60,7 @@ func completionCommand() *command {
 		name:     "completion",
 		args:     "bash|zsh|fish",
 		synopsis: "print a script for completion in a shell",
-		words:    shells,
+		words:    func(*app) []string { return shells },
 		about: `Prints a script that completes the commands and flags of ingot:
 
 			bash  source <(ingot completion bash)    in ~/.bashrc

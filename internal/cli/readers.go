@@ -36,7 +36,7 @@ func (r *readers) close() (errs []error) {
 
 // readers returns the view that o asks for, the run's log, and the logs that
 // the environment asks for.
-func (a *app) readers(o buildOptions) (*readers, error) {
+func (a *app) readers(o runFlags) (*readers, error) {
 	r := &readers{restore: func() {}}
 	toStderr, err := a.debugLog(r)
 	if err != nil {
@@ -49,7 +49,7 @@ func (a *app) readers(o buildOptions) (*readers, error) {
 	return r, nil
 }
 
-func (a *app) view(o buildOptions, logged bool, r *readers) event.Reader {
+func (a *app) view(o runFlags, logged bool, r *readers) event.Reader {
 	var in io.Reader
 	if a.InTerminal {
 		in = a.In

@@ -19,7 +19,7 @@ func StreamsOf(in, out, err *os.File, env []string, version string) (Streams, er
 		exe = programName
 	}
 	return Streams{
-		In: in, Out: out, Err: err, Env: env, Cwd: cwd, Version: version, Program: exe, Now: time.Now,
+		In: in, Out: out, Err: err, Env: env, Cwd: cwd, Version: version, Program: exe, Now: time.Now, Chdir: os.Chdir,
 		InTerminal:  foreground(in),
 		OutTerminal: foreground(out),
 		ErrTerminal: term.IsTerminal(int(err.Fd())),

@@ -35,7 +35,7 @@ func TestViewAndColor(t *testing.T) {
 			if a.report.color != tt.color {
 				t.Errorf("colour %v, want %v", a.report.color, tt.color)
 			}
-			r, err := a.readers(buildOptions{progress: tt.progress})
+			r, err := a.readers(runFlags{progress: tt.progress})
 			if err != nil {
 				t.Fatal(err)
 			}

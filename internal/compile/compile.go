@@ -3,7 +3,10 @@
 package compile
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/gobwas/glob"
@@ -31,7 +34,7 @@ type Options struct {
 // template that Load found errors in may be planned too, to find the others;
 // not one that is Broken.
 func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.List) {
-	c := &compiler{t: t, set: newIndex(set), opts: o}
+	c := &compiler{t: t, set: newIndex(set), opts: o, digest: digest(t)}
 	only, except := c.globs("-only", o.Only), c.globs("-except", o.Except)
 	if c.diags.HasErrors() {
 		return &pipeline.Plan{}, c.diags
@@ -57,16 +60,28 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 }
 
 type compiler struct {
-	t     *hcl.Template
-	set   index
-	opts  Options
-	diags diag.List
+	t      *hcl.Template
+	set    index
+	opts   Options
+	digest string // of the template
+	diags  diag.List
+}
+
+// digest is that of the template's files, which are told apart by their names
+// in its folder: the same wherever the folder is.
+func digest(t *hcl.Template) string {
+	h := sha256.New()
+	for _, name := range t.FileNames {
+		// A hash takes everything.
+		_, _ = fmt.Fprintf(h, "%q %d\n%s", filepath.Base(name), len(t.Files[name]), t.Files[name])
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
 func (c *compiler) build(b *hcl.Build, src *hcl.BuildSource, name string) pipeline.Build {
 	out := pipeline.Build{Info: builder.Info{
 		Name: src.LocalName, Type: src.Type, Build: name,
-		Force: c.opts.Force, Debug: c.opts.Debug, Cache: c.opts.Cache, OnFail: c.opts.OnError,
+		Force: c.opts.Force, Debug: c.opts.Debug, Cache: c.opts.Cache, OnFail: c.opts.OnError, Template: c.digest,
 	}}
 	sc := c.sourceScope(src)
 	d, ok := c.set.builders[src.Type]

@@ -143,6 +143,11 @@ func TestPlanSelects(t *testing.T) {
 	if len(p.Builds) != 2 || p.Builds[0].Info.Build != "n.toy.a" || len(p.Builds[0].Provisioners) != 2 || len(p.Builds[1].Provisioners) != 1 {
 		t.Errorf("%+v", p.Builds)
 	}
+	again, _ := plan(t, good, false, Options{}) // in another folder
+	other, _ := plan(t, good+"\n", false, Options{})
+	if d := p.Builds[0].Info.Template; !strings.HasPrefix(d, "sha256:") || again.Builds[1].Info.Template != d || other.Builds[0].Info.Template == d {
+		t.Errorf("digests of the template: %s, %s, %s", d, again.Builds[1].Info.Template, other.Builds[0].Info.Template)
+	}
 	prov, err := p.Builds[1].Provisioners[0].Open(communicator.Data{})
 	if err != nil || prov.(toyStep).Text != "b's own" {
 		t.Errorf("override: %+v %v", prov, err)

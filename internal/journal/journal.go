@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/atomicfile"
 )
 
@@ -45,8 +46,14 @@ const (
 	KindUndo      Kind = "undo"      // Step was undone, nothing of it is left
 	KindSealed    Kind = "sealed"    // Data is the artifact; the build never boots again
 	KindProvision Kind = "provision" // Step, a provisioner, is about to touch the guest
+	KindGuest     Kind = "guest"     // Data is what is known of the guest, without its secrets
+	KindRegions   Kind = "regions"   // Data is the list of regions in which copies of the sealed image are wanted
+	KindCopy      Kind = "copy"      // Data is the builder's state of the copy to the region Step
+	KindCopied    Kind = "copied"    // Data is the finished copy in the region Step
+	KindCollected Kind = "collected" // every copy is made; Data is the artifact with all of them
 	KindProcessed Kind = "processed" // Step, a post-processor, made Data
-	KindEnded     Kind = "ended"     // the build is over; Data is an Ending
+	KindRestart   Kind = "restart"   // everything recorded of the build before is undone; it begins anew
+	KindEnded     Kind = "ended"     // the build is over until a resume; Data is an Ending
 )
 
 // A Header is the data of the first record.
@@ -55,13 +62,37 @@ type Header struct {
 	Version string    `json:"version"` // of the Ingot that wrote the journal
 	Run     string    `json:"run"`     // run id
 	Started time.Time `json:"started"`
-	Builds  []string  `json:"builds"` // full names
+	Builds  []string  `json:"builds"`         // full names
+	Call    *Call     `json:"call,omitempty"` // nil: the run cannot be resumed
+}
+
+// A Call is the command line that made a run, as far as another process needs
+// it to go on. Values of sensitive variables are not in it.
+type Call struct {
+	Cwd        string            `json:"cwd"`      // where relative paths begin
+	Template   string            `json:"template"` // as given
+	ConfigType string            `json:"config_type,omitempty"`
+	Vars       []string          `json:"vars,omitempty"`      // "name=value" of -var
+	Env        map[string]string `json:"env,omitempty"`       // values of variables from the environment, by the variable's name
+	Withheld   []string          `json:"withheld,omitempty"`  // variables whose value was given and is a secret: to be given again
+	VarFiles   []string          `json:"var_files,omitempty"` // as given
+	Only       []string          `json:"only,omitempty"`
+	Except     []string          `json:"except,omitempty"`
+	OnError    string            `json:"on_error,omitempty"`
+	Parallel   int               `json:"parallel,omitempty"`
+	Force      bool              `json:"force,omitempty"`
+	Local      bool              `json:"local,omitempty"` // the clouds are this machine's own
+	Now        time.Time         `json:"now"`             // what the template was told the time is
+
+	Files  map[string]string `json:"files,omitempty"`  // "sha256:<hex>" of the template's files, by name
+	Values map[string]string `json:"values,omitempty"` // the same of the variables' values, secrets left out
 }
 
 // An Ending is the data of a [KindEnded] record.
 type Ending struct {
-	Error string `json:"error,omitempty"` // "" when the build succeeded
-	Left  bool   `json:"left,omitempty"`  // things were left on purpose or could not be removed
+	Error     string         `json:"error,omitempty"`     // "" when the build succeeded
+	Left      bool           `json:"left,omitempty"`      // things were left on purpose or could not be removed
+	Artifacts []artifact.Set `json:"artifacts,omitempty"` // what there is
 }
 
 // A Record is one entry.
@@ -256,15 +287,11 @@ func parse(path string, raw []byte) (h Header, recs []Record, whole int, err err
 }
 
 func decode(line []byte) (r Record, reason string) {
-	var sum uint32
 	if len(line) < 10 || line[8] != ' ' {
 		return r, "is not a record"
 	}
-	if _, err := fmt.Sscanf(string(line[:8]), "%08x", &sum); err != nil {
-		return r, "has no checksum"
-	}
 	js := line[9:]
-	if crc32.Checksum(js, castagnoli) != sum {
+	if fmt.Sprintf("%08x", crc32.Checksum(js, castagnoli)) != string(line[:8]) {
 		return r, "does not match its checksum: the file was changed or the disk is faulty"
 	}
 	if err := json.Unmarshal(js, &r); err != nil {

@@ -35,20 +35,26 @@ func (e *HeldError) Error() string {
 // back when the process dies, however it dies: a stale lock cannot exist.
 type lock struct{ f *os.File }
 
+// A look at a lock ([Held]) holds it for a moment: taking it is tried again
+// before it counts as held.
+const (
+	acquireTries = 10
+	acquirePause = 20 * time.Millisecond
+)
+
 func acquire(dir string, now time.Time) (*lock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = flock(f, syscall.LOCK_EX)
+	for n := 1; n < acquireTries && errors.Is(err, syscall.EWOULDBLOCK); n++ {
+		time.Sleep(acquirePause)
+		err = flock(f, syscall.LOCK_EX)
+	}
+	if err != nil {
 		defer f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		held := &HeldError{Dir: dir}
-		// The holder may be between taking the lock and writing its name.
-		_ = json.NewDecoder(f).Decode(&held.Holder)
-		return nil, held
+		return nil, refused(dir, f, err)
 	}
 	host, _ := os.Hostname()
 	js, err := json.Marshal(Holder{os.Getpid(), host, now.UTC()})
@@ -61,6 +67,32 @@ func acquire(dir string, now time.Time) (*lock, error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return &lock{f}, nil
+}
+
+// Held returns a *[HeldError] when a live process holds the run in dir.
+func Held(dir string) error {
+	f, err := os.Open(filepath.Join(dir, lockName))
+	if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	defer f.Close()
+	if err := flock(f, syscall.LOCK_SH); err != nil {
+		return refused(dir, f, err)
+	}
+	return nil
+}
+
+func flock(f *os.File, how int) error { return syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) }
+
+// refused says why the lock f was not to be had.
+func refused(dir string, f *os.File, err error) error {
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	held := &HeldError{Dir: dir}
+	// The holder may be between taking the lock and writing its name.
+	_ = json.NewDecoder(f).Decode(&held.Holder)
+	return held
 }
 
 func (l *lock) release() error {

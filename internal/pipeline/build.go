@@ -21,35 +21,55 @@ type work struct {
 	Build
 	opts   Options
 	out    event.Sink
+	log    builder.Log
 	run    *builder.Run
-	keep   bool // leave what the build made: -on-error=abort, or the answer to a question
-	answer bool // the person at the terminal has decided what happens next
+	past   *past // what is done of it, also by earlier processes
+	keep   bool  // leave what the build made: -on-error=abort, or the answer to a question
+	answer bool  // the person at the terminal has decided what happens next
 }
 
-func runBuild(ctx context.Context, b Build, dir string, j *journal.Journal, o Options) BuildResult {
+// runBuild runs b, or goes on with what recs say of it.
+func runBuild(ctx context.Context, b Build, dir string, log builder.Log, recs []journal.Record, o Options) BuildResult {
 	res := BuildResult{Build: b.Info.Build}
-	if err := context.Cause(ctx); err != nil {
-		res.Err, res.Cancelled = err, true
+	before, err := read(recs, b.Info.Build)
+	if err != nil {
+		res.Err = err
+		return res
+	}
+	if err := context.Cause(ctx); err != nil && !before.done() {
+		res.Err, res.Cancelled, res.Sealed, res.Artifacts = err, true, before.sealed != nil, before.left()
 		return res
 	}
 	start := o.Now()
 	b.Info.RunID = o.RunID
-	w := &work{Build: b, opts: o, out: o.Events.ForBuild(b.Info.Build)}
-	w.run = builder.NewRun(b.Info, dir, w.out, j, nil)
+	w := &work{Build: b, opts: o, out: o.Events.ForBuild(b.Info.Build), log: log, past: before}
+	w.run = builder.NewRun(b.Info, dir, w.out, log, recs)
 	w.run.AfterStep = w.afterStep
 	w.out.Emit(event.BuildStarted{})
+	if before.done() {
+		res.Artifacts, res.Sealed = before.ended.Artifacts, true
+		w.out.Emit(event.Say{Text: "Finished before: there is nothing left to do."})
+		w.out.Emit(event.BuildEnded{Artifacts: res.Artifacts})
+		return res
+	}
 
 	res.Artifacts, res.Err = w.do(ctx)
 	res.Cancelled = res.Err != nil && ctx.Err() != nil
+	res.Partial = !res.Cancelled && isPartial(res.Err)
+	res.Sealed = w.past.sealed != nil
 	res.Elapsed = o.Now().Sub(start)
 
-	end := journal.Ending{Left: w.keep}
+	end := journal.Ending{Left: w.keep, Artifacts: res.Artifacts}
 	ended := event.BuildEnded{Elapsed: res.Elapsed, Artifacts: res.Artifacts, Cancelled: res.Cancelled}
 	if res.Err != nil {
-		end.Error, ended.Error, ended.Hint = "failed", res.Err.Error(), diag.Hint(res.Err)
+		end.Error = "failed"
+		if o.Mask != nil {
+			end.Error = o.Mask(res.Err.Error())
+		}
+		ended.Error, ended.Hint = res.Err.Error(), diag.Hint(res.Err)
 	}
 	if err := w.run.Record(journal.KindEnded, "", end); err != nil {
-		res.Err = errors.Join(res.Err, err)
+		res.Err, res.Partial = errors.Join(res.Err, err), false
 		ended.Error = res.Err.Error()
 	}
 	w.out.Emit(ended)
@@ -60,45 +80,96 @@ func runBuild(ctx context.Context, b Build, dir string, j *journal.Journal, o Op
 func (w *work) do(ctx context.Context) (arts []artifact.Set, err error) {
 	bld, err := w.Open(w.Info)
 	if err != nil {
-		return nil, err
+		return w.past.left(), err
 	}
-	if err := bld.Check(ctx); err != nil {
-		return nil, err
+	if w.past.sealed == nil && w.past.begun {
+		if bld, err = w.startAnew(ctx, bld); err != nil {
+			return nil, err
+		}
 	}
-	if _, err := bld.Base(ctx); err != nil {
-		return nil, err
+	if w.past.sealed == nil {
+		if err := bld.Check(ctx); err != nil {
+			return nil, err
+		}
+		if _, err := bld.Base(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.MkdirAll(w.run.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("folder of the build: %w", err)
+		return w.past.left(), fmt.Errorf("folder of the build: %w", err)
 	}
 
-	set, guest, err := w.image(ctx, bld)
+	var guest communicator.Data
+	if w.past.sealed == nil {
+		guest, err = w.image(ctx, bld)
+	} else {
+		guest = w.named(w.past.guest)
+		w.out.Emit(event.Say{Text: "The image was made before: going on with what is missing."})
+	}
 	if err == nil {
-		arts, err = w.postProcess(ctx, set, guest.Data)
+		arts, err = w.finish(ctx, bld, *w.past.sealed, guest)
 	}
 	if err != nil && !w.answer && (w.opts.OnError == Abort || w.opts.OnError == RunCleanupProvisioner) {
 		w.keep = true
 	}
 	if err != nil && w.keep {
-		w.tellKept(guest.Data)
+		w.tellKept(guest)
 		return arts, err
 	}
 	return arts, errors.Join(err, w.discard(ctx, bld))
 }
 
+// startAnew removes what an earlier process made for a build that it did not
+// seal: a guest that nobody watched is not to be trusted. It returns a builder
+// that knows nothing of it.
+func (w *work) startAnew(ctx context.Context, bld builder.Builder) (builder.Builder, error) {
+	w.out.Emit(event.Say{Text: "The image was not made before: removing what there is and beginning anew."})
+	if err := w.discard(ctx, bld); err != nil {
+		return nil, err
+	}
+	if err := w.run.Restart(); err != nil {
+		return nil, err
+	}
+	w.past = newPast()
+	return w.Open(w.Info)
+}
+
 // image boots, provisions and seals.
-func (w *work) image(ctx context.Context, bld builder.Builder) (artifact.Set, communicator.Guest, error) {
+func (w *work) image(ctx context.Context, bld builder.Builder) (communicator.Data, error) {
 	guest, err := bld.Boot(ctx, w.run)
 	if err != nil {
-		return artifact.Set{}, guest, err
+		return guest.Data, err
 	}
 	defer guest.Close()
-	guest.Data.BuildName, guest.Data.BuilderType, guest.Data.RunID = w.Info.Name, w.Info.Type, w.Info.RunID
+	guest.Data = w.named(guest.Data)
+	if err := w.run.Record(journal.KindGuest, "", recordOf(guest.Data)); err != nil {
+		return guest.Data, err
+	}
 	if err := w.provision(ctx, guest); err != nil {
-		return artifact.Set{}, guest, errors.Join(err, w.errorCleanup(ctx, guest))
+		return guest.Data, errors.Join(err, w.errorCleanup(ctx, guest))
 	}
 	set, err := bld.Seal(ctx, w.run)
-	return set, guest, err
+	if err != nil {
+		return guest.Data, err
+	}
+	w.past.sealed = &set
+	return guest.Data, nil
+}
+
+// named adds what the pipeline knows of the build to the data of its guest.
+func (w *work) named(d communicator.Data) communicator.Data {
+	d.BuildName, d.BuilderType, d.RunID = w.Info.Name, w.Info.Type, w.Info.RunID
+	return d
+}
+
+// finish does what comes after the seal. Post-processors wait until every copy
+// is there.
+func (w *work) finish(ctx context.Context, bld builder.Builder, set artifact.Set, guest communicator.Data) ([]artifact.Set, error) {
+	set, err := w.distribute(ctx, bld, set)
+	if err != nil {
+		return []artifact.Set{set}, err
+	}
+	return w.postProcess(ctx, set, guest)
 }
 
 func (w *work) discard(ctx context.Context, bld builder.Builder) error {

@@ -205,7 +205,7 @@ func TestBuildSealsAndLeavesOnlyTheImage(t *testing.T) {
 	for _, r := range recs {
 		kinds = append(kinds, strings.TrimSpace(string(r.Kind)+" "+r.Step))
 	}
-	want := "run|begin start|state|state|done start|provision provisioner 1 (test)|provision provisioner 2 (test)|begin capture|state|done capture|sealed|undo start|ended"
+	want := "run|begin start|state|state|done start|guest|provision provisioner 1 (test)|provision provisioner 2 (test)|begin capture|state|done capture|sealed|undo start|ended"
 	if s := strings.Join(kinds, "|"); s != want {
 		t.Errorf("journal\n %s\nwant\n %s", s, want)
 	}

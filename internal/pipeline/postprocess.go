@@ -34,11 +34,11 @@ func (w *work) postProcess(ctx context.Context, set artifact.Set, d communicator
 	var kept, dropped []artifact.Set
 	var errs []error
 	first := len(w.PostProcessors) == 0
-	for _, chain := range w.PostProcessors {
+	for n, chain := range w.PostProcessors {
 		first = first || chain[0].keeps()
 		in := set
 		for i, p := range chain {
-			out, err := w.process(ctx, p, in, d)
+			out, err := w.process(ctx, p, fmt.Sprintf("post-processor %d.%d (%s)", n+1, i+1, p.Type), in, d)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("post-processor %s: %w", p.Type, err))
 				break
@@ -70,7 +70,12 @@ func (w *work) postProcess(ctx context.Context, set artifact.Set, d communicator
 	return kept, removeDropped(dropped, kept)
 }
 
-func (w *work) process(ctx context.Context, p PostProcessor, in artifact.Set, d communicator.Data) (artifact.Set, error) {
+// process runs p, which the journal knows as place. What an earlier process
+// did is not done again.
+func (w *work) process(ctx context.Context, p PostProcessor, place string, in artifact.Set, d communicator.Data) (artifact.Set, error) {
+	if made, ok := w.past.processed[place]; ok {
+		return made, nil
+	}
 	if err := context.Cause(ctx); err != nil {
 		return artifact.Set{}, err
 	}
@@ -92,7 +97,7 @@ func (w *work) process(ctx context.Context, p PostProcessor, in artifact.Set, d 
 	if err != nil {
 		return artifact.Set{}, err
 	}
-	return res, w.run.Record(journal.KindProcessed, p.Type, res)
+	return res, w.run.Record(journal.KindProcessed, place, res)
 }
 
 // plain returns what options rendered late may use of build.*: no secrets.

@@ -10,8 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/diag"
+	"github.com/ingot-build/ingot/internal/distribute"
 	"github.com/ingot-build/ingot/internal/event"
 	"github.com/ingot-build/ingot/internal/journal"
 )
@@ -44,6 +46,12 @@ type Options struct {
 	OnError  OnError
 	Debug    bool
 	Abort    <-chan struct{} // closed: clean-ups stop waiting; may be nil
+
+	Mask   func(string) string // hides secrets in what is journaled of an error; nil: errors are not journaled
+	Call   *journal.Call       // for the journal of a new run; nil: it cannot be resumed
+	Copies distribute.Options  // how copies to regions are made
+
+	wrap func(builder.Log) builder.Log // tests stand in between here
 }
 
 // A Result is what became of each build, in the plan's order.
@@ -55,6 +63,8 @@ type BuildResult struct {
 	Artifacts []artifact.Set // what was made and kept; may be there beside Err
 	Err       error
 	Cancelled bool // the run was interrupted before the build was complete
+	Partial   bool // copies that are missing are all that Err is about
+	Sealed    bool // the image is made: if there is an Err, Resume goes on behind it
 	Elapsed   time.Duration
 }
 
@@ -69,7 +79,7 @@ func Run(ctx context.Context, plan *Plan, o Options) (Result, error) {
 	for i, b := range plan.Builds {
 		names[i] = b.Info.Build
 	}
-	j, err := journal.Create(dir, o.Now, journal.Header{Version: o.Version, Run: o.RunID, Started: o.Now().UTC(), Builds: names})
+	j, err := journal.Create(dir, o.Now, journal.Header{Version: o.Version, Run: o.RunID, Started: o.Now().UTC(), Builds: names, Call: o.Call})
 	if err != nil {
 		return Result{}, diag.WithHint(fmt.Errorf("start run: %w", err),
 			"every run keeps its journal in %s: make that folder writable and its disk not full, or name another with XDG_STATE_HOME", o.StateDir)
@@ -78,19 +88,32 @@ func Run(ctx context.Context, plan *Plan, o Options) (Result, error) {
 	if err := writePlan(filepath.Join(dir, "plan.json"), plan, o); err != nil {
 		return Result{}, err
 	}
+	return runAll(ctx, plan.Builds, j, nil, o)
+}
 
+// runAll runs the builds of a run, whose journal is j and holds recs.
+func runAll(ctx context.Context, builds []Build, j *journal.Journal, recs []journal.Record, o Options) (Result, error) {
+	dir := filepath.Join(o.StateDir, o.RunID)
+	var log builder.Log = j
+	if o.wrap != nil {
+		log = o.wrap(j)
+	}
 	start := o.Now()
+	names := make([]string, len(builds))
+	for i, b := range builds {
+		names[i] = b.Info.Build
+	}
 	o.Events.Emit(event.RunStarted{Run: o.RunID, Dir: dir, Version: o.Version, Builds: names})
-	res := Result{Builds: make([]BuildResult, len(plan.Builds))}
+	res := Result{Builds: make([]BuildResult, len(builds))}
 	var g errgroup.Group
 	if o.Debug {
 		g.SetLimit(1)
 	} else if o.Parallel > 0 {
 		g.SetLimit(o.Parallel)
 	}
-	for i, b := range plan.Builds {
+	for i, b := range builds {
 		g.Go(func() error {
-			res.Builds[i] = runBuild(ctx, b, filepath.Join(dir, strconv.Itoa(i)), j, o)
+			res.Builds[i] = runBuild(ctx, b, filepath.Join(dir, strconv.Itoa(i)), log, recs, o)
 			return nil
 		})
 	}
