@@ -28,6 +28,26 @@
 // on its first boot. A disk or CD labelled cidata (cloud-init's NoCloud layout)
 // is read for a host name and for SSH keys, with the same promise. The root
 // file system grows to the size of the disk.
+//
+// # In EC2
+//
+// Where the firmware says "Amazon EC2", which the local cloud's does too, the
+// guest asks the instance metadata service (version 2) before it serves SSH:
+//
+//   - The instance's key pair may log in as admin, as in Debian's own images.
+//     The user is made when it is missing and has sudo without a password. The
+//     key is in /run.
+//   - The host name is the instance's private one.
+//   - An instance that is new to this disk gets host keys of its own, so copies
+//     of a machine do not share them, and runs its user data once when it is a
+//     script (it begins with "#!", plain or gzip), as root, after SSH is up.
+//     cloud-init's other formats are not handled, which is logged.
+//   - The public host keys are printed on the console between the lines "BEGIN
+//     SSH HOST KEY KEYS" and "END SSH HOST KEY KEYS", as cloud-init does.
+//   - In the local cloud, disks have the names they were attached under
+//     (/dev/xvdf and /dev/sdf).
+//
+// A boot anywhere else does not wait for any of it.
 package debootstrap
 
 import (

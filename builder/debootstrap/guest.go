@@ -24,6 +24,7 @@ const scratch = ".ingot"
 // guestLinks are symbolic links of the image: units switched on and off.
 var guestLinks = map[string]string{
 	"etc/systemd/system/ssh.service.requires/ingot-ssh-identity.service":                  "/etc/systemd/system/ingot-ssh-identity.service",
+	"etc/systemd/system/multi-user.target.wants/ingot-cloud.service":                      "/etc/systemd/system/ingot-cloud.service",
 	"etc/systemd/system/multi-user.target.wants/systemd-networkd.service":                 "/lib/systemd/system/systemd-networkd.service",
 	"etc/systemd/system/sockets.target.wants/systemd-networkd.socket":                     "/lib/systemd/system/systemd-networkd.socket",
 	"etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service": "/lib/systemd/system/systemd-networkd-wait-online.service",
