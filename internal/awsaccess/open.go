@@ -140,8 +140,8 @@ func (s *Session) openAWS(ctx context.Context, c Config, options []func(*middlew
 
 // pool makes all clients share one set of connections.
 func (s *Session) pool(pool *awshttp.BuildableClient) {
-	s.cfg.HTTPClient = pool.Freeze()
-	s.bulk = pool.WithTimeout(0).Freeze()
+	s.cfg.HTTPClient = whole{pool.Freeze()}
+	s.bulk = whole{pool.WithTimeout(0).Freeze()}
 }
 
 func noRegion() error {
