@@ -1,4 +1,5 @@
-# Ingot. `make bake` bakes examples/web-prod; `make test` runs every test.
+# Ingot. `make bake` bakes examples/web-prod in the cloud on this machine;
+# `make test` runs every test.
 
 GO      ?= go
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
@@ -8,9 +9,9 @@ PREFIX  ?= /usr/local
 # Debian packages, as command:package or file:package. What a bake needs, and what only the
 # tests need besides.
 BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap \
-  mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools newuidmap:uidmap
-TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server ssh:openssh-client /usr/lib/openssh/sftp-server:openssh-sftp-server \
-  xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf
+  mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools newuidmap:uidmap ssh:openssh-client curl:curl
+TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server /usr/lib/openssh/sftp-server:openssh-sftp-server \
+  xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf /usr/bin/aws:awscli
 
 BASE    = .ingot/base/debian-12-amd64.qcow2
 SOURCES = $(shell find builder cmd hcl internal postprocessor provisioner -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum
@@ -18,7 +19,7 @@ SOURCES = $(shell find builder cmd hcl internal postprocessor provisioner -name 
 export PATH := $(PATH):/usr/sbin:/sbin
 export CGO_ENABLED = 0
 
-.PHONY: build bake base test unit bench lint install clean setup-bake setup-test
+.PHONY: build bake bake-qemu base test unit bench lint install clean setup-bake setup-test
 
 build: bin/ingot
 
@@ -26,8 +27,17 @@ bin/ingot: $(SOURCES)
 	@echo "build   $@ ($(VERSION))"
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/ingot
 
+# Into the cloud on this machine: an AMI in one region, copies in two more; then
+# a machine from a copy is asked over the network.
+bake: export INGOT_LOCAL_DIR = $(CURDIR)/.ingot/local
 bake: setup-bake bin/ingot $(BASE)
-	bin/ingot build -force examples/web-prod
+	bin/ingot local import $(BASE)
+	bin/ingot build -local -force -only='web-prod.amazon-ebs.web' examples/web-prod
+	examples/web-prod/check.sh
+
+# Into a disk image.
+bake-qemu: setup-bake bin/ingot $(BASE)
+	bin/ingot build -force -only='web-prod.qemu.web' examples/web-prod
 
 base: setup-bake $(BASE)
 

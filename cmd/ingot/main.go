@@ -24,5 +24,5 @@ func run() int {
 		return 1
 	}
 	streams.Interrupts = later
-	return cli.Main(ctx, streams, builtin.All(), os.Args[1:])
+	return cli.Main(ctx, streams, builtin.All, os.Args[1:])
 }

@@ -6,9 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ingot-build/ingot/internal/localcloud/server"
 )
 
 func TestMain(m *testing.M) {
@@ -24,10 +27,19 @@ func TestScripts(t *testing.T) {
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
 			e.Setenv("TERM", "xterm")
+			e.Defer(func() { endService(filepath.Join(e.WorkDir, "cloud")) })
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})
+}
+
+// endService ends the service of a local cloud that a script which failed has
+// left.
+func endService(dir string) {
+	if info, ok := server.Find(dir); ok {
+		_ = syscall.Kill(info.PID, syscall.SIGKILL) // it may have ended meanwhile
+	}
 }
 
 // exits runs a command that ends with a given code.

@@ -51,6 +51,7 @@ func TestVM(t *testing.T) {
 			}
 			e.Defer(func() { _ = os.RemoveAll(state) })
 			e.Setenv("XDG_STATE_HOME", state)
+			e.Defer(func() { endService(filepath.Join(state, "cloud")) })
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

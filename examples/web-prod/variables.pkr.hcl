@@ -75,3 +75,27 @@ variable "output_directory" {
   default     = "output-web-prod"
   description = "Where the image, its checksum and its manifest are put."
 }
+
+variable "region" {
+  type        = string
+  default     = "us-east-1"
+  description = "Region in which the AMI is baked."
+}
+
+variable "copy_regions" {
+  type        = list(string)
+  default     = ["us-west-2", "eu-west-1"]
+  description = "Regions that get a copy of the AMI."
+}
+
+variable "instance_type" {
+  type        = string
+  default     = "t3.small"
+  description = "Instance type that bakes the AMI: one for x86_64."
+}
+
+variable "ami_manifest" {
+  type        = string
+  default     = "output-web-prod-ami.json"
+  description = "Where the manifest of the AMI and its copies is put."
+}

@@ -6,6 +6,10 @@ packer {
       source  = "github.com/hashicorp/qemu"
       version = ">= 1.0.0"
     }
+    amazon = {
+      source  = "github.com/hashicorp/amazon"
+      version = ">= 1.3.0"
+    }
   }
 }
 
@@ -20,6 +24,12 @@ locals {
     architecture        = "x86_64"
     virtualization_type = "hvm"
     base                = basename(local.base_image)
+  }
+
+  # The scripts run as root: at once, or through sudo where the login is another.
+  as_root = {
+    qemu       = "chmod +x {{ .Path }}; {{ .Vars }} {{ .Path }}"
+    amazon-ebs = "chmod +x {{ .Path }}; {{ .Vars }} sudo -E {{ .Path }}"
   }
 }
 
@@ -43,12 +53,43 @@ source "qemu" "web" {
   shutdown_timeout = "5m"
 }
 
+# Debian's own image, with its user admin. With `ingot build -local` it is the
+# one of examples/base, and nothing leaves this machine.
+source "amazon-ebs" "web" {
+  region        = var.region
+  ami_regions   = var.copy_regions
+  instance_type = var.instance_type
+
+  source_ami_filter {
+    filters = {
+      name                = "debian-12-amd64-*"
+      architecture        = "x86_64"
+      virtualization-type = "hvm"
+      root-device-type    = "ebs"
+    }
+    owners      = ["136693071363"]
+    most_recent = true
+  }
+
+  ami_name        = local.image_name
+  ami_description = "${var.site_name} ${var.image_version}, a web server on Debian"
+  tags = {
+    Name    = "web-prod"
+    Version = var.image_version
+    Base    = "{{ .SourceAMIName }}"
+  }
+
+  ssh_username = "admin"
+  ssh_timeout  = "10m"
+}
+
 build {
   name    = "web-prod"
-  sources = ["source.qemu.web"]
+  sources = ["source.qemu.web", "source.amazon-ebs.web"]
 
   provisioner "shell" {
-    script = "${path.root}/scripts/packages.sh"
+    script          = "${path.root}/scripts/packages.sh"
+    execute_command = local.as_root[source.type]
   }
 
   provisioner "file" {
@@ -63,10 +104,11 @@ build {
       "${path.root}/scripts/upgrades.sh",
       "${path.root}/scripts/release.sh",
     ]
+    execute_command = local.as_root[source.type]
     env = {
       IMAGE_NAME          = local.tags.name
       IMAGE_VERSION       = local.tags.version
-      IMAGE_BASE          = local.tags.base
+      IMAGE_BASE          = try(build.SourceAMIName, local.tags.base)
       ARCHITECTURE        = local.tags.architecture
       VIRTUALIZATION_TYPE = local.tags.virtualization_type
       SITE_NAME           = var.site_name
@@ -75,17 +117,26 @@ build {
   }
 
   provisioner "shell" {
-    script = "${path.root}/scripts/clean.sh"
+    script          = "${path.root}/scripts/clean.sh"
+    execute_command = local.as_root[source.type]
   }
 
   post-processor "checksum" {
+    only           = ["qemu.web"]
     checksum_types = ["sha256"]
     output         = "${var.output_directory}/${local.image_name}.{{.ChecksumType}}"
   }
 
   post-processor "manifest" {
+    only        = ["qemu.web"]
     output      = "${var.output_directory}/manifest.json"
     strip_path  = true
     custom_data = local.tags
+  }
+
+  post-processor "manifest" {
+    only        = ["amazon-ebs.web"]
+    output      = var.ami_manifest
+    custom_data = { name = "web-prod", version = var.image_version }
   }
 }

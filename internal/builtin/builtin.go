@@ -2,16 +2,24 @@
 package builtin
 
 import (
+	"context"
+
 	"github.com/ingot-build/ingot/builder"
+	"github.com/ingot-build/ingot/builder/amazon"
 	"github.com/ingot-build/ingot/builder/debootstrap"
 	filebuilder "github.com/ingot-build/ingot/builder/file"
 	nullbuilder "github.com/ingot-build/ingot/builder/null"
 	"github.com/ingot-build/ingot/builder/qemu"
+	"github.com/ingot-build/ingot/internal/awsaccess"
 	"github.com/ingot-build/ingot/internal/component"
 	"github.com/ingot-build/ingot/internal/datasource"
+	"github.com/ingot-build/ingot/internal/datasource/amazonami"
+	"github.com/ingot-build/ingot/internal/datasource/amazonparameterstore"
+	"github.com/ingot-build/ingot/internal/datasource/amazonsecretsmanager"
 	"github.com/ingot-build/ingot/internal/datasource/http"
 	nulldata "github.com/ingot-build/ingot/internal/datasource/null"
 	"github.com/ingot-build/ingot/postprocessor"
+	"github.com/ingot-build/ingot/postprocessor/amazonimport"
 	"github.com/ingot-build/ingot/postprocessor/artifice"
 	"github.com/ingot-build/ingot/postprocessor/checksum"
 	"github.com/ingot-build/ingot/postprocessor/compress"
@@ -25,18 +33,36 @@ import (
 	"github.com/ingot-build/ingot/provisioner/sleep"
 )
 
-// All returns every built-in component.
-func All() component.Set {
+// All returns every built-in component, for a platform.
+func All(p component.Platform) component.Set {
+	aws := awsLocator(p)
 	return component.Set{
-		Builders: []builder.Driver{
+		Builders: append([]builder.Driver{
 			debootstrap.Driver(), filebuilder.Driver(), nullbuilder.Driver(), qemu.Driver(),
-		},
+		}, amazon.Drivers(p.Version, aws)...),
 		Provisioners: []provisioner.Driver{
 			breakpoint.Driver(), file.Driver(), shell.Driver(), shelllocal.Driver(), sleep.Driver(),
 		},
 		PostProcessors: []postprocessor.Driver{
-			artifice.Driver(), checksum.Driver(), compress.Driver(), manifest.Driver(), postshell.Driver(),
+			amazonimport.Driver(p.Version, aws), artifice.Driver(), checksum.Driver(), compress.Driver(), manifest.Driver(), postshell.Driver(),
 		},
-		DataSources: []datasource.Driver{http.Driver(), nulldata.Driver()},
+		DataSources: []datasource.Driver{
+			amazonami.Driver(p.Version, aws), amazonparameterstore.Driver(p.Version, aws), amazonsecretsmanager.Driver(p.Version, aws),
+			http.Driver(), nulldata.Driver(),
+		},
+	}
+}
+
+// awsLocator is where AWS is called, nil for AWS itself.
+func awsLocator(p component.Platform) awsaccess.Locator {
+	if p.Amazon == nil {
+		return nil
+	}
+	return func(ctx context.Context) (*awsaccess.Endpoint, error) {
+		e, err := p.Amazon(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &awsaccess.Endpoint{URL: e.URL, Region: e.Region, AccessKey: e.AccessKey, SecretKey: e.SecretKey}, nil
 	}
 }

@@ -40,12 +40,14 @@ type buildOptions struct {
 	selectFlags
 	runFlags
 	force, warnVars bool
+	local           bool
 }
 
 func (o *buildOptions) declare(fs *flag.FlagSet) {
 	o.templateFlags.declare(fs)
 	o.selectFlags.declare(fs)
 	o.runFlags.declare(fs)
+	fs.BoolVar(&o.local, "local", false, "build in the cloud on this machine instead of AWS")
 	fs.BoolVar(&o.force, "force", false, "replace artifacts that are there already")
 	fs.BoolVar(&o.warnVars, "warn-on-undeclared-var", false, "warn about values for undeclared variables")
 	declareCompatible(fs, "ignore-prerelease-plugins", "use-sequential-evaluation", "skip-enforcement")
@@ -85,6 +87,9 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	if err := o.legacy(path); err != nil {
 		a.report.error(err)
 		return exitFailed
+	}
+	if o.local {
+		defer a.useLocal()(ctx)
 	}
 	secrets := &secret.Set{}
 	in := a.inputs(path, o.templateFlags, secrets)

@@ -24,7 +24,7 @@ const varEnv = "PKR_VAR_"
 func newCall(in hcl.Inputs, o buildOptions, t *hcl.Template) *journal.Call {
 	c := &journal.Call{
 		Cwd: in.Cwd, Template: in.Path, ConfigType: o.configType, VarFiles: in.VarFiles,
-		Only: o.only, Except: o.except, OnError: o.onError, Parallel: o.parallel, Force: o.force, Now: in.Now,
+		Only: o.only, Except: o.except, OnError: o.onError, Parallel: o.parallel, Force: o.force, Local: o.local, Now: in.Now,
 		Env: map[string]string{}, Files: fileDigests(t), Values: valueDigests(in, t),
 	}
 	vars := map[string]*hcl.Variable{}

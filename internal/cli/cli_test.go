@@ -64,7 +64,17 @@ func (b *bench) Discard(ctx context.Context, r *builder.Run) error {
 	return nil
 }
 
-func benches(started chan<- struct{}) component.Set {
+// nothing is a program without components.
+func nothing(component.Platform) component.Set { return component.Set{} }
+
+// only is a program with the components of a set.
+func only(s component.Set) component.Builtin {
+	return func(component.Platform) component.Set { return s }
+}
+
+func benches(started chan<- struct{}) component.Builtin { return only(benchSet(started)) }
+
+func benchSet(started chan<- struct{}) component.Set {
 	return component.Set{Builders: []builder.Driver{
 		builder.NewDriver("bench", func(c benchConfig, _ builder.Info) (builder.Builder, error) {
 			if c.Fail == "at open" {
@@ -316,7 +326,7 @@ func TestComplete(t *testing.T) {
 		var out buffer
 		s := testStreams(t, &out)
 		s.Env = []string{"COMP_LINE=" + line}
-		if code := Main(t.Context(), s, component.Set{}, nil); code != 0 {
+		if code := Main(t.Context(), s, nothing, nil); code != 0 {
 			t.Errorf("%q: exit code %d", line, code)
 		}
 		if got := strings.Join(strings.Fields(out.String()), " "); got != want {
@@ -326,7 +336,7 @@ func TestComplete(t *testing.T) {
 	var out buffer
 	s := testStreams(t, &out)
 	s.Env = []string{"COMP_LINE=ingot build -on-error=as", "COMP_SHELL=fish"}
-	Main(t.Context(), s, component.Set{}, nil)
+	Main(t.Context(), s, nothing, nil)
 	if out.String() != "-on-error=ask\n" {
 		t.Errorf("fish: %q", &out)
 	}
@@ -335,14 +345,14 @@ func TestComplete(t *testing.T) {
 func TestInstallCompletion(t *testing.T) {
 	var out buffer
 	s := testStreams(t, &out)
-	if code := Main(t.Context(), s, component.Set{}, []string{"-autocomplete-install"}); code != 1 {
+	if code := Main(t.Context(), s, nothing, []string{"-autocomplete-install"}); code != 1 {
 		t.Errorf("without a shell: exit code %d", code)
 	}
 	write(t, s.Cwd, ".bashrc", "alias x=y") // no line end
 	write(t, s.Cwd, ".zshrc", "compinit\n")
 	write(t, s.Cwd, ".config/fish/config.fish", "")
 	for range 2 {
-		if code := Main(t.Context(), s, component.Set{}, []string{"-autocomplete-install"}); code != 0 {
+		if code := Main(t.Context(), s, nothing, []string{"-autocomplete-install"}); code != 0 {
 			t.Fatalf("exit code %d:\n%s", code, &out)
 		}
 	}
@@ -362,7 +372,7 @@ func TestInstallCompletion(t *testing.T) {
 	if !strings.Contains(read(".config/fish/completions/ingot.fish"), "(/usr/bin/ingot)") {
 		t.Error("fish is not told the program")
 	}
-	if code := Main(t.Context(), s, component.Set{}, []string{"-autocomplete-uninstall"}); code != 0 {
+	if code := Main(t.Context(), s, nothing, []string{"-autocomplete-uninstall"}); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if got := read(".bashrc") + read(".zshrc"); got != "alias x=y\ncompinit\n" {

@@ -99,6 +99,9 @@ func (a *app) resume(ctx context.Context, run string, o resumeOptions) int {
 	if err != nil {
 		return fail(err)
 	}
+	if call.Local {
+		defer a.useLocal()(ctx)
+	}
 	secrets := &secret.Set{}
 	in.Secrets = secrets
 	t, diags := compile.Load(ctx, in, a.set, true)

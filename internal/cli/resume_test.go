@@ -48,7 +48,7 @@ func islands(dir string) component.Set {
 			},
 		}, nil
 	}
-	bench := benches(nil)
+	bench := benchSet(nil)
 	bench.Builders = append(bench.Builders, builder.NewDriver("islands", open))
 	return bench
 }
@@ -76,7 +76,7 @@ build { sources = ["source.islands.a"] }
 		out.mu.Lock()
 		out.b.Reset()
 		out.mu.Unlock()
-		if got := Main(t.Context(), s, islands(world), args); got != code {
+		if got := Main(t.Context(), s, only(islands(world)), args); got != code {
 			t.Errorf("%q: exit code %d, want %d:\n%s", args, got, code, &out)
 		}
 		return out.String()

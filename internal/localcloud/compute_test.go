@@ -382,6 +382,7 @@ func TestPasswordOfWindows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 it is how EC2 encrypts passwords
 	password, err := rsa.DecryptPKCS1v15(rand.Reader, key, data)
 	if err != nil || len(password) < 20 {
 		t.Errorf("password of %d bytes, %v", len(password), err)

@@ -117,7 +117,7 @@ func windowsPassword(line string) []byte {
 	if !ok {
 		return nil
 	}
-	// EC2's scheme; its clients expect this padding.
+	//lint:ignore SA1019 it is how EC2 encrypts passwords
 	out, err := rsa.EncryptPKCS1v15(rand.Reader, pub, []byte(newPassword()))
 	if err != nil {
 		return nil

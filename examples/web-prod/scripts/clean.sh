@@ -9,7 +9,7 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/l
 # Identity: made anew by every machine on its first boot.
 rm -f /etc/ssh/ssh_host_* /etc/nginx/tls/* /var/lib/dbus/machine-id
 : >/etc/machine-id
-rm -f /root/.ssh/authorized_keys /root/.ssh/authorized_keys2 /root/.ssh/known_hosts
+rm -f /root/.ssh/authorized_keys /root/.ssh/authorized_keys2 /root/.ssh/known_hosts /home/*/.ssh/authorized_keys
 rmdir /root/.ssh 2>/dev/null || :
 rm -rf /var/lib/cloud /var/lib/dhcp/* /var/lib/systemd/timers/* /var/lib/systemd/timesync/clock
 rm -f /var/lib/systemd/credential.secret
