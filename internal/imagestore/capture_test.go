@@ -165,6 +165,9 @@ func TestOverlaysOverOverlays(t *testing.T) {
 }
 
 func TestDepthIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes some thirty layers")
+	}
 	s := newStore(t)
 	want := noise(4, 3<<20)
 	l := importRaw(t, s, want)

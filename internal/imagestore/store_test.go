@@ -123,6 +123,9 @@ func checkLayerFile(t testing.TB, s *Store, l Layer, want []byte) {
 // TestChainAgainstAModel captures a chain of random changes, made by QEMU in
 // overlays of different forms, and compares each layer with a plain copy.
 func TestChainAgainstAModel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes many layers")
+	}
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))

@@ -153,6 +153,9 @@ func TestUploadRefusals(t *testing.T) {
 }
 
 func TestUploadByManyWriters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes a large disk")
+	}
 	s := newStore(t)
 	const n = 64
 	u := upload(t, s, "many", "", n*BlockSize)

@@ -208,6 +208,9 @@ func TestWhatChangedOverAParent(t *testing.T) {
 }
 
 func TestPagesOfBlocks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes a large disk")
+	}
 	f := setUp(t)
 	id := f.start("")
 	g, _ := errgroup.WithContext(f.ctx)

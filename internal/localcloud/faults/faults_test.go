@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 const id = "i-0123456789abcdef0"
 
 // A counter is a service that counts its effects and answers with an id.
-type counter struct{ effects int }
+type counter struct{ effects atomic.Int64 }
 
 func serve(t *testing.T, i *Injector) (call func(action string) (status int, err error), c *counter) {
 	t.Helper()
@@ -22,7 +23,7 @@ func serve(t *testing.T, i *Injector) (call func(action string) (status int, err
 		i.Serve(w, r, Call{Service: "ec2", Action: action, Region: "eu-west-1"}, r.URL.Query().Get("Id"),
 			func(w http.ResponseWriter, status int, code, _ string) { http.Error(w, code, status) },
 			func(w http.ResponseWriter) {
-				c.effects++
+				c.effects.Add(1)
 				fmt.Fprint(w, id)
 			})
 	}))
@@ -44,7 +45,7 @@ func TestRules(t *testing.T) {
 	for _, c := range []struct {
 		rule    Rule
 		status  int // 0: no answer
-		effects int
+		effects int64
 	}{
 		{Rule{Kind: Throttle}, 503, 0},
 		{Rule{Kind: Fail, Code: "Unsupported", Status: 400}, 400, 0},
@@ -62,8 +63,8 @@ func TestRules(t *testing.T) {
 		}
 		call, n := serve(t, i)
 		status, err := call("RunInstances")
-		if status != c.status || n.effects != c.effects || (err != nil) != (c.status == 0) {
-			t.Errorf("%+v: %d, %v, %d effects", c.rule, status, err, n.effects)
+		if status != c.status || n.effects.Load() != c.effects || (err != nil) != (c.status == 0) {
+			t.Errorf("%+v: %d, %v, %d effects", c.rule, status, err, n.effects.Load())
 		}
 	}
 }
@@ -90,7 +91,7 @@ func TestStale(t *testing.T) {
 	if got, _ := call("RunInstances"); got != 200 {
 		t.Fatal(got)
 	}
-	if got, _ := call("DescribeInstances&Id=" + id); got != 400 || n.effects != 1 {
+	if got, _ := call("DescribeInstances&Id=" + id); got != 400 || n.effects.Load() != 1 {
 		t.Errorf("a new id is known at once: %d", got)
 	}
 	if got, _ := call("DescribeInstances"); got != 200 {

@@ -26,6 +26,9 @@ import (
 // guestDir in Spec.Dir is what a simulated guest has for a disk.
 const guestDir = "guest"
 
+// timersDir in the guest's folder has a file for each timer that is set.
+const timersDir = "timers"
+
 // Simulated has no machines: it stands in for [QEMU] where the story around a
 // machine is tested. A guest is an SSH server in this process. What is run in
 // it is run HERE, by /bin/sh, as this user, in a folder of the machine (which
@@ -157,6 +160,10 @@ func (m *simulation) prepare() error {
 	if err := os.MkdirAll(filepath.Join(m.home, "bin"), 0o700); err != nil {
 		return err
 	}
+	// Timers are of one boot.
+	if err := os.RemoveAll(filepath.Join(m.home, timersDir)); err != nil {
+		return err
+	}
 	for name, text := range guestCommands {
 		if err := os.WriteFile(filepath.Join(m.home, "bin", name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
 			return err
@@ -276,6 +283,7 @@ func (m *simulation) reboot() {
 
 // cut is called with the lock held.
 func (m *simulation) cut() {
+	_ = os.RemoveAll(filepath.Join(m.home, timersDir)) // the next start tries again
 	for c := range m.conns {
 		_ = c.Close()
 	}

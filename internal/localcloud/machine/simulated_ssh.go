@@ -45,8 +45,45 @@ exec "$@"
 	"halt":     "#!/bin/sh\necho halt >\"$INGOT_GUEST/control\"\n",
 	"reboot":   "#!/bin/sh\necho reboot >\"$INGOT_GUEST/control\"\n",
 	"shutdown": "#!/bin/sh\nwhat=halt\nfor a; do case $a in -r | --reboot) what=reboot ;; -c) exit 0 ;; esac; done\necho $what >\"$INGOT_GUEST/control\"\n",
-	"systemctl": "#!/bin/sh\nfor a; do case $a in poweroff | halt) exec poweroff ;; reboot) exec reboot ;; esac; done\n" +
-		"echo 'a simulated machine has no services' >&2\nexit 1\n",
+	"systemctl": `#!/bin/sh
+# Of services there are only the timers of systemd-run.
+for a; do
+	case $a in
+	poweroff | halt) exec poweroff ;;
+	reboot) exec reboot ;;
+	*.timer) [ "$1" != stop ] || exec rm "$INGOT_GUEST/timers/${a%.timer}" ;;
+	esac
+done
+echo 'a simulated machine has no services' >&2
+exit 1
+`,
+	// Without this one it would be the host's, and power the host off. A timer
+	// ends with its file, and with the boot.
+	"systemd-run": `#!/bin/sh
+while :; do
+	case ${1:-} in
+	--unit=*) unit=${1#*=} ;;
+	--on-active=*s) left=${1#*=} left=${left%s} ;;
+	--*) ;;
+	*) break ;;
+	esac
+	shift
+done
+if [ $# -eq 0 ] || [ -z "${unit:-}" ] || [ -z "${left:-}" ]; then
+	echo 'a simulated machine knows systemd-run --unit=NAME --on-active=Ns COMMAND' >&2
+	exit 1
+fi
+mkdir -p "$INGOT_GUEST/timers"
+echo "$*" >"$INGOT_GUEST/timers/$unit"
+(
+	while [ "$left" -gt 0 ]; do
+		sleep 1
+		left=$((left - 1))
+		[ -e "$INGOT_GUEST/timers/$unit" ] || exit 0
+	done
+	rm "$INGOT_GUEST/timers/$unit" 2>/dev/null && "$@"
+) </dev/null >/dev/null 2>&1 &
+`,
 }
 
 // openControl makes the pipe at path, where guestCommands write.

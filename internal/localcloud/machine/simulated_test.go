@@ -157,6 +157,28 @@ func TestSimulatedShutsItselfDown(t *testing.T) {
 	}
 }
 
+// A timer of the guest is the guest's: it shuts down the guest, and only while
+// it is set.
+func TestSimulatedTimer(t *testing.T) {
+	g := simulated(t, &Simulated{})
+	c := g.connect()
+	const set = "sudo systemd-run --quiet --collect --unit=end --on-active="
+	g.want(c, set+"9999s systemctl poweroff && cat timers/end", "systemctl poweroff")
+	g.want(c, "sudo systemctl stop end.timer && ls timers", "")
+	if _, err := g.run(c, "sudo systemctl stop end.timer"); err == nil {
+		t.Error("a timer that is not set was stopped")
+	}
+	g.want(c, set+"1s systemctl poweroff", "")
+	select {
+	case <-g.p.Done():
+	case <-bounded(t).Done():
+		t.Fatal("it still runs")
+	}
+	if !g.p.GuestHalted() {
+		t.Error("it did not shut down by itself")
+	}
+}
+
 func TestSimulatedRebootCutsConnections(t *testing.T) {
 	d := &Simulated{}
 	g := simulated(t, d)
