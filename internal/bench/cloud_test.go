@@ -18,9 +18,10 @@ import (
 // cloudTemplate is a bake with five provisioners and copies in three further
 // regions.
 const cloudTemplate = `
+variable "regions" { default = ["us-west-2", "eu-west-1", "ap-south-1"] }
 source "amazon-ebs" "bench" {
   region        = "us-east-1"
-  ami_regions   = ["us-west-2", "eu-west-1", "ap-south-1"]
+  ami_regions   = var.regions
   ami_name      = "bench-{{uuid}}"
   instance_type = "t3.micro"
   ssh_username  = "admin"
@@ -66,8 +67,8 @@ func cloud(b *testing.B, s localcloud.Settings) string {
 }
 
 // bakeInCloud bakes the template as a user does, in a service that counts the
-// calls, and returns the time, the number of calls and the peak memory in MiB.
-func bakeInCloud(b *testing.B, bin, dir string) (time.Duration, int) {
+// calls, and returns the time and the number of calls.
+func bakeInCloud(b *testing.B, bin, dir string, args ...string) (time.Duration, int) {
 	b.Helper()
 	work := b.TempDir()
 	if err := os.WriteFile(filepath.Join(work, "t.pkr.hcl"), []byte(cloudTemplate), 0o600); err != nil {
@@ -78,12 +79,12 @@ func bakeInCloud(b *testing.B, bin, dir string) (time.Duration, int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	calls := make(chan string, 1000)
+	calls := make(chan string, 10000)
 	s, err := server.Start(ctx, c, "127.0.0.1:0", true, server.Options{Seen: func(service, action, _ string) { calls <- service + ":" + action }})
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command(bin, "build", "-local", ".")
+	cmd := exec.Command(bin, append(append([]string{"build", "-local"}, args...), ".")...)
 	cmd.Dir = work
 	cmd.Env = append(os.Environ(), "INGOT_LOCAL_DIR="+dir, "INGOT_LOCAL_MACHINES=simulated", "XDG_STATE_HOME="+work)
 	start := time.Now()
@@ -133,6 +134,22 @@ func BenchmarkCloudBakePending(b *testing.B) {
 		b.ReportMetric(took.Seconds(), "s")
 		b.ReportMetric(float64(took)/float64(pending+quick), "x-floor")
 		b.ReportMetric(float64(calls), "calls")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// BenchmarkCloudTenRegions is a bake with copies in ten regions, each pending
+// for 10 s, as a ratio to the same bake with one of them: one where copies run
+// side by side.
+func BenchmarkCloudTenRegions(b *testing.B) {
+	bin := ingot(b)
+	s := localcloud.Settings{CopyPending: 10 * time.Second}
+	one, _ := bakeInCloud(b, bin, cloud(b, s), "-var", `regions=["us-west-2"]`)
+	dir := cloud(b, s)
+	for b.Loop() {
+		ten, _ := bakeInCloud(b, bin, dir, "-var", `regions=["us-west-2","us-west-1","us-east-2","eu-west-1","eu-west-2","eu-west-3","eu-central-1","eu-north-1","ap-south-1","sa-east-1"]`)
+		b.ReportMetric(ten.Seconds(), "s")
+		b.ReportMetric(float64(ten)/float64(one), "x-one-region")
 		b.ReportMetric(0, "ns/op")
 	}
 }
