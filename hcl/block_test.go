@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
 )
@@ -171,38 +173,107 @@ variable "n" {
 	}
 }
 
-func TestRender(t *testing.T) {
+// lateOptions has texts that its component renders.
+type lateOptions struct {
+	Text    string            `hcl:"text"`
+	Command string            `hcl:"command,late"`
+	Tags    map[string]string `hcl:"tags,late"`
+	Entry   []lateEntry       `hcl:"entry,block,late"`
+	Own     *allLateEntry     `hcl:"own,block"`
+}
+
+type lateEntry struct {
+	Value string `hcl:"value"`
+}
+
+type allLateEntry struct {
+	_     struct{} `hcl:",late"`
+	Value string   `hcl:"value"`
+	lateEmbedded
+}
+
+type lateEmbedded struct {
+	More string `hcl:"more"`
+}
+
+func textsOf(known bool) interpolate.Context {
+	return interpolate.Context{
+		BuildName: "web", BuildType: "null", Start: startTime, Cwd: "/w", Version: "1.16.0", User: map[string]string{"n": "7", "b": "true"},
+		Build: func(name string) (string, error) {
+			if !known {
+				return "", interpolate.ErrLater
+			}
+			return "<" + name + ">", nil
+		},
+	}
+}
+
+func TestTexts(t *testing.T) {
 	tmpl := mustLoad(t, Inputs{}, `
 source "null" "a" {
-  text   = "{{a}}"
-  num    = "{{n}}"
-  inline = ["x", "{{a}}"]
-  tags   = { k = "{{a}}" }
-  tri    = "{{b}}"
-  wait   = "{{bad}}"
-  disk { name = "{{a}}" }
+  text   = "{{ build_name | upper }}"
+  num    = "{{ user \"n\" }}"
+  inline = ["x", "{{ isotime \"2006\" }}"]
+  tags   = { "{{ build_type }}" = "{{ timestamp }}" }
+  tri    = "{{ user `+"`b`"+` }}"
+  wait   = "{{ nope }}"
+  disk { name = "{{ build \"ID\" }}" }
 }
 build { sources = ["null.a"] }`)
-	seen := map[string]bool{}
-	s := tmpl.Scope().WithRender(func(path, text string) (string, error) {
-		seen[path] = true
-		if strings.Contains(text, "bad") {
-			return "", diag.WithHint(errors.New("bad template"), "Write a good one.")
-		}
-		return strings.NewReplacer("{{a}}", "A", "{{n}}", "7", "{{b}}", "true").Replace(text), nil
-	})
+	body := tmpl.Builds[0].Sources[0].Body
 	var c component
-	l := tmpl.Builds[0].Sources[0].Body.Decode(s, &c)
-	if len(l) != 1 || l[0].Subject.Start.Line != 8 || !strings.Contains(l[0].Detail, "bad template. Write a good one.") {
+	l := body.Decode(tmpl.Scope().WithTexts(textsOf(true)), &c)
+	if len(l) != 1 || l[0].Subject.Start.Line != 8 || !strings.Contains(l[0].Detail, `function "nope" not defined`) {
 		t.Errorf("findings: %+v", l)
 	}
-	if c.Text != "A" || c.Num != 7 || c.List[1] != "A" || c.Tags["k"] != "A" || !*c.Tri || c.Disks[0].Name != "A" {
+	if c.Text != "WEB" || c.Num != 7 || c.List[1] != "2024" || c.Tags["null"] != "1709211845" || !*c.Tri || c.Disks[0].Name != "<ID>" {
 		t.Errorf("not rendered: %+v", c)
 	}
-	for _, p := range []string{"text", "num", "inline[1]", "tags.k", "disk[0].name"} {
-		if !seen[p] {
-			t.Errorf("%s was not rendered; seen %v", p, seen)
+	unknown, _ := body.Check(tmpl.Scope().WithTexts(textsOf(false)), &component{})
+	if !slices.Equal(unknown, []string{"wait", "disk[0].name"}) {
+		t.Errorf("unknown: %q", unknown)
+	}
+}
+
+func TestLateTexts(t *testing.T) {
+	tmpl := mustLoad(t, Inputs{}, `
+source "null" "a" {
+  text    = "{{ build_name }}"
+  command = "{{ build_name }} {{ .Vars }} {{ own (user \"n\") }}"
+  tags    = { "{{ build_name }}" = "{{ .SourceAMI }}" }
+  entry { value = "{{ build_name }}{{ build \"ID\" }}" }
+  own {
+    value = "{{ .X }}"
+    more  = "{{ .Y | upper }}"
+  }
+}
+build { sources = ["null.a"] }`)
+	for _, known := range []bool{false, true} {
+		var c lateOptions
+		if l := tmpl.Builds[0].Sources[0].Body.Decode(tmpl.Scope().WithTexts(textsOf(known)), &c); len(l) != 0 {
+			t.Fatal(l)
 		}
+		if c.Text != "web" || c.Command != `web {{.Vars}} {{own "7"}}` || c.Tags["web"] != "{{ .SourceAMI }}" || c.Entry[0].Value != `web{{build "ID"}}` {
+			t.Errorf("%+v", c)
+		}
+		if c.Own.Value != "{{ .X }}" || c.Own.More != "{{ .Y | upper }}" {
+			t.Errorf("%+v", c.Own)
+		}
+	}
+}
+
+// TestTextsOfSecrets sees that a mistake in a secret shows nothing of it.
+func TestTextsOfSecrets(t *testing.T) {
+	tmpl := mustLoad(t, Inputs{}, `
+variable "s" {
+  default   = "{{ hunter2 }}"
+  sensitive = true
+}
+source "null" "a" { text = var.s }
+build { sources = ["null.a"] }`)
+	l := tmpl.Builds[0].Sources[0].Body.Decode(tmpl.Scope().WithTexts(textsOf(true)), &component{})
+	if len(l) != 1 || strings.Contains(l[0].Detail, "hunter2") {
+		t.Errorf("findings: %+v", l)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/ingot-build/ingot/internal/diag"
 )
 
-var buildAttributes = []hcl2.AttributeSchema{{Name: "name"}, {Name: "description"}, {Name: "sources"}}
+var buildAttributes = []hcl2.AttributeSchema{{Name: "name"}, {Name: "description"}, {Name: "sources"}, {Name: "timeout"}}
 
 var buildBlocks = []hcl2.BlockHeaderSchema{
 	{Type: "source", LabelNames: []string{"reference"}},
@@ -51,6 +51,7 @@ func (t *Template) buildBlock(b *hcl2.Block, l *diag.List) {
 
 	given := t.option(content.Attributes["name"], &build.Name, l)
 	given = t.option(content.Attributes["description"], &build.Description, l) && given
+	t.buildTimeout(build, content.Attributes["timeout"], l)
 	if a := content.Attributes["sources"]; a != nil {
 		given = t.sourcesList(build, a, l) && given
 	}
@@ -65,6 +66,13 @@ func (t *Template) buildBlock(b *hcl2.Block, l *diag.List) {
 	}
 	for _, blk := range content.Blocks {
 		t.buildStep(build, blk, l)
+	}
+}
+
+// buildTimeout reads an option that Packer does not have.
+func (t *Template) buildTimeout(build *Build, a *hcl2.Attribute, l *diag.List) {
+	if t.option(a, &build.Timeout, l) && build.Timeout < 0 {
+		*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable timeout", "The build's timeout is %s, which is negative. Write a duration such as \"2h\".", build.Timeout))
 	}
 }
 
@@ -127,7 +135,7 @@ func (t *Template) value(a *hcl2.Attribute, l *diag.List) (cty.Value, bool) {
 
 func (t *Template) into(name string, v cty.Value, dst any, at, around hcl2.Range, l *diag.List) bool {
 	d := decoder{scope: Scope{}, places: map[string]place{}}
-	d.store(name, v, elem(dst), at, around)
+	d.store(name, v, elem(dst), false, at, around)
 	*l = append(*l, d.diags...)
 	return len(d.diags) == 0
 }
@@ -174,7 +182,7 @@ func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around h
 		*l = append(*l, report(at, around, "Invalid source reference", "%q is not a reference to a source. Write \"source.type.name\".", ref))
 		return nil
 	}
-	s := &BuildSource{Type: parts[0], Name: parts[1], LocalName: parts[1], Range: toRange(at)}
+	s := &BuildSource{Type: parts[0], Name: parts[1], LocalName: parts[1], Range: toRange(at), Plain: t.Legacy}
 	top := t.source(parts[0], parts[1])
 	if top == nil {
 		if !t.in.SyntaxOnly {
@@ -192,7 +200,7 @@ func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around h
 	if extra != nil {
 		body = hcl2.MergeBodies([]hcl2.Body{top.body, extra})
 	}
-	s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body, merged: extra != nil}
+	s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body, merged: extra != nil && !t.Legacy}
 	build.Sources = append(build.Sources, s)
 	return s
 }

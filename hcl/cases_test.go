@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -32,6 +33,7 @@ type caseInput struct {
 	Env      []string
 	Warn     bool
 	Syntax   bool
+	Texts    bool // render the {{ }} of options
 	Extra    map[string][]string
 	Build    map[string][]string
 	// Data are the results of data sources by "type.name": evaluated when given.
@@ -72,7 +74,7 @@ func TestCases(t *testing.T) {
 			}
 		}
 	}
-	if total < 80 {
+	if total < 140 {
 		t.Errorf("only %d cases found", total)
 	}
 }
@@ -128,8 +130,15 @@ func runCase(t *testing.T, ar *txtar.Archive) string {
 			return cty.ObjectVal(map[string]cty.Value{"id": cty.StringVal(text), "text": cty.StringVal(c.Text)}), nil
 		}
 	}
+	if in.Path == stdin {
+		for _, f := range ar.Files {
+			if f.Name == "stdin" {
+				inputs.ForceHCL, inputs.Stdin = true, bytes.NewReader(f.Data)
+			}
+		}
+	}
 	tmpl, l := Load(context.Background(), inputs)
-	got, found := dumpTemplate(tmpl)
+	got, found := dumpTemplate(tmpl, in.Texts)
 	l = Dedupe(append(l, found...))
 	diags := strings.TrimRight(strings.ReplaceAll(dumpDiags(l), dir, "DIR"), "\n")
 	got = strings.TrimRight(strings.ReplaceAll(got, dir, "DIR"), "\n")

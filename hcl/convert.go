@@ -2,6 +2,7 @@ package hcl
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/secret"
 )
 
@@ -19,8 +21,9 @@ import (
 // Packer does: numbers and bools from texts and back, "a,b" and single values
 // as lists, durations as texts.
 type converter struct {
-	render func(path, text string) (string, error)
-	hide   bool // the value is sensitive: no message may show it
+	render func(text string) (string, error)
+	failed string // option path of the first text or number that could not be stored
+	hide   bool   // the value is sensitive: no message may show it
 }
 
 func (c *converter) show(s string) string {
@@ -32,12 +35,23 @@ func (c *converter) show(s string) string {
 
 // set stores v, which is known and unmarked, in fv.
 func (c *converter) set(path string, v cty.Value, fv reflect.Value) error {
+	err := c.store(path, v, fv)
+	if err != nil && c.failed == "" {
+		c.failed = path
+	}
+	return err
+}
+
+func (c *converter) store(path string, v cty.Value, fv reflect.Value) error {
 	t := fv.Type()
 	if v.IsNull() {
 		return nil
 	}
 	if v.Type() == cty.String && c.render != nil {
-		s, err := c.render(path, v.AsString())
+		s, err := c.render(v.AsString())
+		if err != nil && c.hide && !errors.Is(err, interpolate.ErrLater) {
+			err = errors.New("the {{ }} in it cannot be rendered; the value is sensitive, so the reason is not shown")
+		}
 		if err != nil {
 			return err
 		}
@@ -45,11 +59,12 @@ func (c *converter) set(path string, v cty.Value, fv reflect.Value) error {
 	}
 	if t.Kind() == reflect.Pointer {
 		p := reflect.New(t.Elem())
-		sub := converter{hide: c.hide} // rendered already
-		if v.Type() != cty.String {
-			sub.render = c.render
+		sub := *c
+		if v.Type() == cty.String {
+			sub.render = nil // rendered already
 		}
 		if err := sub.set(path, v, p.Elem()); err != nil {
+			c.failed = sub.failed
 			return err
 		}
 		fv.Set(p)
@@ -229,6 +244,7 @@ func (c *converter) slice(path string, v cty.Value, fv reflect.Value) error {
 			return fmt.Errorf("item %d of the list is null", i+1)
 		}
 		if err := sub.set(fmt.Sprintf("%s[%d]", path, i), e, ev); err != nil {
+			c.failed = sub.failed
 			return fmt.Errorf("item %d of the list: %w", i+1, err)
 		}
 		out = reflect.Append(out, ev)
@@ -251,7 +267,14 @@ func (c *converter) mapping(path string, v cty.Value, fv reflect.Value) error {
 		if err := c.set(path+"."+k.AsString(), e, ev); err != nil {
 			return fmt.Errorf("key %q: %w", k.AsString(), err)
 		}
-		out.SetMapIndex(reflect.ValueOf(k.AsString()).Convert(fv.Type().Key()), ev)
+		name := k.AsString()
+		if c.render != nil {
+			var err error
+			if name, err = c.render(name); err != nil {
+				return fmt.Errorf("key %q: %w", k.AsString(), err)
+			}
+		}
+		out.SetMapIndex(reflect.ValueOf(name).Convert(fv.Type().Key()), ev)
 	}
 	fv.Set(out)
 	return nil

@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"sort"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/diag"
 )
 
@@ -17,13 +19,14 @@ import (
 type decoder struct {
 	scope   Scope
 	final   bool // an unknown value is a mistake
+	late    bool // inside a block whose texts the component renders
 	unknown []string
 	places  map[string]place
 	diags   diag.List
 }
 
 func (d *decoder) top(b *Block, body hcl2.Body, dst reflect.Value) {
-	l := layoutOf(dst.Type())
+	l := d.scope.layouts.of(dst.Type())
 	schema := l.schema()
 	hidden := map[string]bool{}
 	for _, list := range [][]string{b.hidden, injected[:]} {
@@ -92,7 +95,7 @@ func (d *decoder) body(path string, body hcl2.Body, l *layout, schema *hcl2.Body
 			d.addUnknown(p)
 			continue
 		}
-		d.store(p, v, dst.FieldByIndex(f.index), a.Expr.Range(), a.Range)
+		d.store(p, v, dst.FieldByIndex(f.index), f.late, a.Expr.Range(), a.Range)
 	}
 	seen := map[string]int{}
 	for _, blk := range content.Blocks {
@@ -120,12 +123,14 @@ func (d *decoder) nested(path string, n int, f field, blk *hcl2.Block, fv reflec
 		path = fmt.Sprintf("%s[%d]", path, n)
 		d.places[path] = place{at: blk.DefRange}
 	}
+	defer func(late bool) { d.late = late }(d.late)
+	d.late = d.late || f.late
 	v := reflect.New(f.elem()).Elem()
-	l := layoutOf(f.elem())
+	l := d.scope.layouts.of(f.elem())
 	never := func(string) bool { return false }
 	if u, ok := blk.Body.(hcldec.UnknownBody); ok && u.Unknown() {
 		// The names are checked; how many such blocks there will be is not known.
-		sub := &decoder{scope: d.scope, places: map[string]place{}}
+		sub := &decoder{scope: d.scope, late: d.late, places: map[string]place{}}
 		sub.body(path, blk.Body, l, l.schema(), v, never)
 		d.diags = append(d.diags, sub.diags...)
 		d.isUnknown(strings.TrimSuffix(path, fmt.Sprintf("[%d]", n)), blk.DefRange, blk.DefRange)
@@ -151,8 +156,9 @@ func keep(f field, v, fv reflect.Value) {
 	}
 }
 
-// store converts v into an attribute's field.
-func (d *decoder) store(path string, v cty.Value, fv reflect.Value, at, around hcl2.Range) {
+// store converts v into an attribute's field. late says that the component
+// renders the texts in it.
+func (d *decoder) store(path string, v cty.Value, fv reflect.Value, late bool, at, around hcl2.Range) {
 	registerMarked(d.scope.secrets, v)
 	hide := v.ContainsMarked()
 	v = Unmark(v)
@@ -160,8 +166,19 @@ func (d *decoder) store(path string, v cty.Value, fv reflect.Value, at, around h
 		d.isUnknown(path, at, around)
 		return
 	}
-	c := converter{render: d.scope.render, hide: hide}
-	if err := c.set(path, v, fv); err != nil {
+	c := converter{hide: hide}
+	if t := d.scope.texts; t != nil && (late || d.late) {
+		c.render = t.Static
+	} else if t != nil {
+		c.render = d.rendered(*t, path, hide, at, around)
+	}
+	if err := c.set(path, v, fv); errors.Is(err, interpolate.ErrLater) {
+		fv.SetZero()
+		d.isUnknown(path, at, around)
+	} else if err != nil {
+		if p := d.places[path]; p.expr != nil && c.failed != path && strings.HasPrefix(c.failed, path) {
+			at = within(p.expr, strings.TrimPrefix(c.failed, path))
+		}
 		name := path[strings.LastIndex(path, ".")+1:]
 		det := diag.Diagnostic{
 			Severity: diag.Error, Summary: "Unsuitable value for an option",
@@ -174,6 +191,21 @@ func (d *decoder) store(path string, v cty.Value, fv reflect.Value, at, around h
 		d.addUnknown(path)
 		fv.SetZero()
 	}
+}
+
+// rendered is the rendering of the texts of one option. Data that there is not
+// is a warning, as it is none of Packer's concern.
+func (d *decoder) rendered(t interpolate.Context, path string, hide bool, at, around hcl2.Range) func(string) (string, error) {
+	t.Missing = func(name string) {
+		if hide {
+			name = "…"
+		}
+		w := report(at, around, "No such value", "Option %q has {{ .%s }}, for which there is no value: the text gets %q. Text in braces for another program is written {{ `{{` }}.",
+			path[strings.LastIndex(path, ".")+1:], name, interpolate.NoValue)
+		w.Severity = diag.Warning
+		d.diags = append(d.diags, w)
+	}
+	return t.Render
 }
 
 // addUnknown reports whether path is a new one.
@@ -226,7 +258,7 @@ func (d *decoder) object(path string, v cty.Value, l *layout, dst reflect.Value,
 			if marked {
 				e = MarkSensitive(e)
 			}
-			d.store(p, e, dst.FieldByIndex(f.index), at, at)
+			d.store(p, e, dst.FieldByIndex(f.index), f.late, at, at)
 		default:
 			d.objectBlocks(p, e, f, dst.FieldByIndex(f.index), at)
 		}
@@ -244,6 +276,8 @@ func (d *decoder) objectBlocks(path string, v cty.Value, f field, fv reflect.Val
 		items = v.AsValueSlice()
 	}
 	fv.SetZero()
+	defer func(late bool) { d.late = late }(d.late)
+	d.late = d.late || f.late
 	for i, item := range items {
 		if !f.many && i > 0 {
 			d.diags = append(d.diags, report(at, at, "Duplicate block", "Only one %q block is allowed.", f.name))
@@ -254,7 +288,7 @@ func (d *decoder) objectBlocks(path string, v cty.Value, f field, fv reflect.Val
 			p = fmt.Sprintf("%s[%d]", path, i)
 		}
 		ev := reflect.New(f.elem()).Elem()
-		d.object(p, item, layoutOf(f.elem()), ev, at)
+		d.object(p, item, d.scope.layouts.of(f.elem()), ev, at)
 		keep(f, ev, fv)
 	}
 }

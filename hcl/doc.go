@@ -12,6 +12,10 @@
 // and sensitive (marked, see [MarkSensitive]); both flow through every
 // expression.
 //
+// Texts of options may hold the older language in {{ }}: package interpolate,
+// with the values of [Scope.WithTexts]. Package legacyjson reads Packer's old
+// JSON templates into the same [Template].
+//
 // The package touches no platform and keeps no global state. Working
 // directory, environment, clock and version come in with [Inputs].
 package hcl

@@ -11,6 +11,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
 )
@@ -108,7 +109,7 @@ func show(v cty.Value) json.RawMessage {
 }
 
 // dumpTemplate checks every component and shows the whole template.
-func dumpTemplate(t *Template) (string, diag.List) {
+func dumpTemplate(t *Template, texts bool) (string, diag.List) {
 	var l diag.List
 	out := dump{Var: map[string]json.RawMessage{}, Local: map[string]json.RawMessage{}, Registry: t.Registry}
 	for _, v := range t.Variables {
@@ -123,8 +124,17 @@ func dumpTemplate(t *Template) (string, diag.List) {
 	for _, b := range t.Extra {
 		out.Extra = append(out.Extra, strings.Join(append([]string{b.Type}, b.Labels...), " "))
 	}
+	name := ""
 	check := func(b *Block, s Scope) dumpBlock {
 		var c component
+		if texts {
+			about := t.Texts()
+			about.BuildName, about.BuildType = name, "null"
+			if b.Type != "null" && len(t.Data) == 0 {
+				about.Build = func(string) (string, error) { return "", interpolate.ErrLater }
+			}
+			s = s.WithTexts(about)
+		}
 		unknown, found := b.Check(s, &c)
 		l = append(l, found...)
 		d := dumpBlock{Type: b.Type, Name: b.Name, Unknown: unknown}
@@ -143,6 +153,7 @@ func dumpTemplate(t *Template) (string, diag.List) {
 		}
 		inner := t.Scope().With("source", cty.UnknownVal(cty.Object(map[string]cty.Type{"type": cty.String, "name": cty.String}))).With("build", cty.DynamicVal)
 		for _, s := range b.Sources {
+			name = s.LocalName
 			d := check(s.Body, t.Scope().With("source", cty.ObjectVal(map[string]cty.Value{"type": cty.StringVal(s.Type), "name": cty.StringVal(s.LocalName)})))
 			d.Name = FullName(b, s)
 			db.Sources = append(db.Sources, d)

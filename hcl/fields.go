@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	hcl2 "github.com/hashicorp/hcl/v2"
@@ -27,6 +28,7 @@ type field struct {
 	typ   reflect.Type
 	block bool // a nested block rather than an attribute
 	many  bool // the block may be repeated
+	late  bool // the component renders the {{ }} in it
 }
 
 // elem is the struct type of a block field.
@@ -94,40 +96,78 @@ func supported(t reflect.Type) bool {
 	return false
 }
 
-// layoutOf reads the tags of struct type t. A tag we cannot serve is our own
-// mistake and panics.
+// layouts remembers what layoutOf found. A nil one remembers nothing.
+type layouts struct{ m sync.Map } // reflect.Type to *layout
+
+func (c *layouts) of(t reflect.Type) *layout {
+	if c == nil {
+		return layoutOf(t)
+	}
+	if l, ok := c.m.Load(t); ok {
+		return l.(*layout)
+	}
+	l, _ := c.m.LoadOrStore(t, layoutOf(t))
+	return l.(*layout)
+}
+
+// layoutOf reads the tags of struct type t: `hcl:"name"` is an option,
+// `hcl:"name,block"` a nested block, repeatable for a slice. With ",late" the
+// component itself renders the {{ }} in it, once it has the data. A tag we
+// cannot serve is our own mistake and panics.
 func layoutOf(t reflect.Type) *layout {
 	l := &layout{byName: map[string]int{}}
-	l.add(t, nil)
+	l.add(t, nil, false)
 	return l
 }
 
-func (l *layout) add(t reflect.Type, prefix []int) {
+// allLate reports whether a struct says that its component renders the {{ }}
+// in every option: with a field _ struct{} tagged `hcl:",late"`.
+func allLate(t reflect.Type) bool {
+	for i := range t.NumField() {
+		if sf := t.Field(i); sf.Name == "_" && sf.Tag.Get("hcl") == ",late" {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *layout) add(t reflect.Type, prefix []int, late bool) {
 	if t.Kind() != reflect.Struct {
 		panic(fmt.Sprintf("hcl: %s is not a struct", t))
 	}
+	late = late || allLate(t)
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		index := append(append([]int(nil), prefix...), i)
 		tag, tagged := sf.Tag.Lookup("hcl")
 		if !tagged {
 			if sf.Anonymous && sf.Type.Kind() == reflect.Struct {
-				l.add(sf.Type, index)
+				l.add(sf.Type, index, late)
 			}
 			continue
 		}
-		name, kind, _ := strings.Cut(tag, ",")
-		f := field{name: name, index: index, typ: sf.Type}
-		switch kind {
-		case "", "optional", "attr":
-		case "block":
-			f.block = true
-			f.many = sf.Type.Kind() == reflect.Slice
-			if f.elem().Kind() != reflect.Struct {
-				panic(fmt.Sprintf("hcl: block field %s.%s is not a struct", t, sf.Name))
+		if sf.Name == "_" {
+			if tag != ",late" {
+				panic(fmt.Sprintf("hcl: unknown tag %q on %s", tag, t))
 			}
-		default:
-			panic(fmt.Sprintf("hcl: unknown tag %q on %s.%s", tag, t, sf.Name))
+			continue // seen by allLate
+		}
+		name, kinds, _ := strings.Cut(tag, ",")
+		f := field{name: name, index: index, typ: sf.Type, late: late}
+		for _, kind := range strings.Split(kinds, ",") {
+			switch kind {
+			case "", "optional", "attr":
+			case "late":
+				f.late = true
+			case "block":
+				f.block = true
+				f.many = sf.Type.Kind() == reflect.Slice
+				if f.elem().Kind() != reflect.Struct {
+					panic(fmt.Sprintf("hcl: block field %s.%s is not a struct", t, sf.Name))
+				}
+			default:
+				panic(fmt.Sprintf("hcl: unknown tag %q on %s.%s", tag, t, sf.Name))
+			}
 		}
 		if !f.block && !supported(sf.Type) {
 			panic(fmt.Sprintf("hcl: option %q of %s has the unsupported type %s", name, t, sf.Type))

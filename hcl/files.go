@@ -1,16 +1,19 @@
 package hcl
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 
 	hcl2 "github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-build/ingot/internal/diag"
 )
@@ -39,10 +42,24 @@ func (in *Inputs) abs(p string) string {
 	return filepath.Join(in.Cwd, p)
 }
 
+// stdin is the path that stands for the standard input.
+const stdin = "-"
+
+// read reads a file that the user or a folder named.
+func (in *Inputs) read(name string) ([]byte, error) {
+	if name != stdin || name != in.Path {
+		return os.ReadFile(in.abs(name))
+	}
+	return in.ReadStdin()
+}
+
 // discover lists the files of the template: those of the configuration and
 // the automatic variable files, in reading order, by shown name.
 func (t *Template) discover(l *diag.List) (config, auto []string) {
 	path := t.in.Path
+	if path == stdin {
+		return []string{path}, nil
+	}
 	st, err := os.Stat(t.in.abs(path))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -83,41 +100,78 @@ func (t *Template) discover(l *diag.List) (config, auto []string) {
 	return config, auto
 }
 
-// parse reads one file. The body is nil when it could not be read at all, and
-// as much as the parser understood when it has mistakes.
-func (t *Template) parse(name string, isJSON bool, l *diag.List) hcl2.Body {
-	text, err := os.ReadFile(t.in.abs(name))
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+// A parsed is one file as it was read.
+type parsed struct {
+	text  []byte
+	body  hcl2.Body // nil when nothing of it was understood
+	err   error
+	diags hcl2.Diagnostics
+}
+
+// parseFile reads one file. It touches nothing of t but its inputs.
+func (t *Template) parseFile(name string, isJSON bool) (p parsed) {
+	if p.text, p.err = t.in.read(name); p.err != nil {
+		return p
+	}
+	if name == stdin { // it has no name that tells
+		isJSON = bytes.HasPrefix(bytes.TrimSpace(p.text), []byte("{"))
+	}
+	var f *hcl2.File
+	switch {
+	case t.in.Parse != nil && name == t.in.Path:
+		p.body, p.diags = t.in.Parse(name, p.text)
+		return p
+	case isJSON:
+		f, p.diags = json.Parse(p.text, name)
+	default:
+		f, p.diags = hclsyntax.ParseConfig(p.text, name, hcl2.InitialPos)
+	}
+	if f != nil {
+		p.body = f.Body
+	}
+	return p
+}
+
+// take keeps a file and tells what is wrong with it. The body is nil when it
+// could not be read at all, and as much as the parser understood when it has
+// mistakes.
+func (t *Template) take(name string, p parsed, l *diag.List) hcl2.Body {
+	if p.err != nil {
+		if errors.Is(p.err, fs.ErrNotExist) {
 			l.Errorf(nil, "File not found", "There is no file %q. Check the path; it is taken from the working directory.", name)
 		} else {
-			l.Errorf(nil, "File not readable", "%v.", err)
+			l.Errorf(nil, "File not readable", "%v.", p.err)
 		}
 		return nil
 	}
-	t.Files[name] = text
+	t.Files[name] = p.text
 	if _, ok := t.order[name]; !ok {
 		t.order[name] = len(t.order)
 	}
-	var f *hcl2.File
-	var hd hcl2.Diagnostics
-	if isJSON {
-		f, hd = json.Parse(text, name)
-	} else {
-		f, hd = hclsyntax.ParseConfig(text, name, hcl2.InitialPos)
-	}
-	*l = append(*l, t.names.convertDiags(hd)...)
-	if f == nil || f.Body == nil {
-		return nil
-	}
-	return f.Body
+	*l = append(*l, t.names.convertDiags(p.diags)...)
+	return p.body
 }
 
-// parseConfig reads the files of the configuration.
+// parse is parseFile and take.
+func (t *Template) parse(name string, isJSON bool, l *diag.List) hcl2.Body {
+	return t.take(name, t.parseFile(name, isJSON), l)
+}
+
+// parseConfig reads the files of the configuration, several at a time.
 func (t *Template) parseConfig(files []string, l *diag.List) []source {
+	all := make([]parsed, len(files))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, name := range files {
+		g.Go(func() error {
+			all[i] = t.parseFile(name, strings.HasSuffix(name, ".json"))
+			return nil
+		})
+	}
+	_ = g.Wait() // what went wrong is in all
 	var out []source
-	for _, name := range files {
-		body := t.parse(name, strings.HasSuffix(name, ".json"), l)
+	for i, name := range files {
+		body := t.take(name, all[i], l)
 		if body == nil {
 			continue
 		}

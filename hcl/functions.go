@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"context"
 	"time"
 
 	"github.com/hashicorp/go-cty-funcs/cidr"
@@ -15,15 +16,19 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"github.com/ingot-build/ingot/hcl/secretstore"
 )
 
 // funcEnv is what functions know of the world.
 type funcEnv struct {
-	root  string // absolute folder of the template
-	cwd   string
-	now   time.Time
-	env   []string
-	extra map[string]function.Function
+	ctx    context.Context //nolint:containedctx // functions of the library take none
+	stores secretstore.Stores
+	root   string // absolute folder of the template
+	cwd    string
+	now    time.Time
+	env    []string
+	extra  map[string]function.Function
 }
 
 // functions returns the functions of the language.
@@ -71,6 +76,7 @@ func functions(e funcEnv) map[string]function.Function {
 		"file": e.fileFunc(), "filebase64": e.fileBase64Func(), "fileexists": e.fileExistsFunc(), "fileset": e.fileSetFunc(),
 		// secrets
 		"vault": e.vaultFunc(), "consul_key": e.consulFunc(),
+		"aws_secretsmanager": e.secretsManagerFunc(), "aws_secretsmanager_raw": e.secretsManagerRawFunc(),
 	}
 	for name, fn := range e.extra {
 		f[name] = fn

@@ -51,7 +51,7 @@ func touchesTheWorld(text []byte) bool {
 
 // checkAll looks at everything a template has, and at the findings.
 func checkAll(t *testing.T, tmpl *Template, l diag.List) {
-	_, found := dumpTemplate(tmpl)
+	_, found := dumpTemplate(tmpl, true)
 	var b strings.Builder
 	if err := diag.Format(&b, append(l, found...), tmpl.Files, 80); err != nil {
 		t.Fatal(err)

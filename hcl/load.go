@@ -39,6 +39,7 @@ func expandable(b hcl2.BlockHeaderSchema) bool {
 // order of the files.
 func Load(ctx context.Context, in Inputs) (*Template, diag.List) {
 	t := &Template{Files: map[string][]byte{}, Root: ".", in: in, names: &names{}, order: map[string]int{}}
+	t.Legacy = in.Parse != nil
 	t.index = index{vars: map[string]*Variable{}, locals: map[string]*Local{}, data: map[string]*Block{}, sources: map[string]*Block{}}
 	var l diag.List
 	t.load(ctx, &l)
@@ -52,7 +53,7 @@ func (t *Template) load(ctx context.Context, l *diag.List) {
 	if t.in.Path != "" { // a console may have no template
 		config, auto = t.discover(l)
 	}
-	t.scope = t.rootScope()
+	t.scope = t.rootScope(ctx)
 	files := t.parseConfig(config, l)
 	if l.HasErrors() {
 		// What the parser lost would be missed everywhere: whatever can be
@@ -116,13 +117,15 @@ func (t *Template) evaluated(ctx context.Context, files []source, auto []string,
 }
 
 // rootScope has the names that need no template: functions, path, packer.
-func (t *Template) rootScope() Scope {
+func (t *Template) rootScope(ctx context.Context) Scope {
 	cwd := t.in.Cwd
 	if cwd == "" {
 		cwd = "."
 	}
-	ctx := &hcl2.EvalContext{
-		Functions: functions(funcEnv{root: t.in.abs(t.Root), cwd: cwd, now: t.in.Now, env: t.in.Env, extra: t.in.Functions}),
+	e := funcEnv{ctx: background(ctx), root: t.in.abs(t.Root), cwd: cwd, now: t.in.Now, env: t.in.Env, extra: t.in.Functions}
+	e.stores = t.in.Stores()
+	values := &hcl2.EvalContext{
+		Functions: functions(e),
 		Variables: map[string]cty.Value{
 			"path": cty.ObjectVal(map[string]cty.Value{
 				"root": cty.StringVal(filepath.ToSlash(t.Root)),
@@ -135,7 +138,7 @@ func (t *Template) rootScope() Scope {
 			}),
 		},
 	}
-	return Scope{ctx: ctx, names: t.names, secrets: t.in.Secrets}
+	return Scope{ctx: values, names: t.names, secrets: t.in.Secrets, layouts: new(layouts)}
 }
 
 // declarations is the first pass over the files: everything that is settled

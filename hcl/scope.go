@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
 )
@@ -17,7 +18,8 @@ type Scope struct {
 	ctx     *hcl2.EvalContext
 	names   *names
 	secrets *secret.Set
-	render  func(path, text string) (string, error)
+	texts   *interpolate.Context
+	layouts *layouts
 }
 
 // With returns s with one more name. Unknown parts of v stay unknown in
@@ -32,13 +34,20 @@ func (s Scope) With(name string, v cty.Value) Scope {
 	return s
 }
 
-// WithRender returns s with a function through which every known text of an
-// option goes on its way into the Go struct: the layer of older {{ }}
-// templates. path is that of the option ("iso_url", "disks[1].name",
-// "tags.Name"). An error becomes a diagnostic at the option.
-func (s Scope) WithRender(f func(path, text string) (string, error)) Scope {
-	s.render = f
+// WithTexts returns s with the layer of older {{ }} templates: every text of
+// an option is rendered with c on its way into the Go struct; of one that its
+// component renders, tagged `hcl:"name,late"`, only what needs no data. A text
+// that needs what is known later makes the option unknown.
+func (s Scope) WithTexts(c interpolate.Context) Scope {
+	s.texts = &c
 	return s
+}
+
+// Hide adds a text to those that are not shown.
+func (s Scope) Hide(text string) {
+	if s.secrets != nil {
+		s.secrets.Add(text)
+	}
 }
 
 // Eval evaluates an expression as a person types it into a console.

@@ -2,12 +2,16 @@ package hcl
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	hcl2 "github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
+	"github.com/ingot-build/ingot/hcl/interpolate"
+	"github.com/ingot-build/ingot/hcl/secretstore"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
 )
@@ -23,6 +27,16 @@ type Inputs struct {
 	Now      time.Time   // start of the process, for the legacy_ time functions
 	Secrets  *secret.Set // sensitive texts are added; may be nil
 
+	// Stdin is what the path "-" stands for; nil: it cannot be given. One
+	// that can seek is read from its beginning, so that a template can be
+	// loaded twice.
+	Stdin io.Reader
+	// ForceHCL says that a template is HCL whatever its file is named.
+	ForceHCL bool
+	// Parse, when not nil, reads the file of the template in another syntax.
+	// Builds of such a template have the plain names of their sources.
+	Parse func(name string, text []byte) (hcl2.Body, hcl2.Diagnostics)
+
 	WarnUndeclared bool // warn about values for undeclared variables in variable files
 	SyntaxOnly     bool // parse and schema only: variables may be unset, references are not followed
 
@@ -33,12 +47,52 @@ type Inputs struct {
 	// Functions are further functions, by name.
 	Functions map[string]function.Function
 
+	// SecretsManager returns the text of a secret of AWS Secrets Manager; nil
+	// when it cannot be asked.
+	SecretsManager func(ctx context.Context, name string) (string, error)
+
 	// Data reads a data source; its block is decoded in s. nil: results are
 	// unknown values of the type OutputType tells.
 	Data func(ctx context.Context, b *Block, s Scope) (cty.Value, diag.List)
 	// OutputType is the type of the results of a data source type;
 	// cty.DynamicPseudoType (or a nil func) when it is not known.
 	OutputType func(dataType string) cty.Type
+}
+
+// ReadStdin returns all of Stdin.
+func (in *Inputs) ReadStdin() ([]byte, error) {
+	if in.Stdin == nil {
+		return nil, errors.New("the template cannot be read from the standard input here: give its path")
+	}
+	if s, ok := in.Stdin.(io.Seeker); ok {
+		_, _ = s.Seek(0, io.SeekStart) // a pipe cannot
+	}
+	return io.ReadAll(in.Stdin)
+}
+
+// Stores are the secret stores that the template's functions ask.
+func (in *Inputs) Stores() secretstore.Stores {
+	e := funcEnv{env: in.Env}
+	return secretstore.Stores{Getenv: e.getenv, SecretsManager: in.SecretsManager}
+}
+
+// Texts are what the {{ }} of options can name everywhere in t: the time, the
+// version, and in a JSON template its variables and folder.
+func (t *Template) Texts() interpolate.Context {
+	c := interpolate.Context{Start: t.in.Now, Cwd: t.in.Cwd, Version: t.in.Version}
+	if !t.Legacy {
+		return c
+	}
+	if t.in.Path != stdin {
+		c.TemplateDir = t.in.abs(t.Root)
+	}
+	c.User = map[string]string{}
+	for _, v := range t.Variables {
+		if x := Unmark(v.Value); x.IsKnown() && !x.IsNull() && x.Type() == cty.String {
+			c.User[v.Name] = x.AsString()
+		}
+	}
+	return c
 }
 
 // A Template is what the files say.
@@ -56,6 +110,9 @@ type Template struct {
 	Builds           []*Build
 	Registry         *Registry // the top-level hcp_packer_registry block
 	Extra            []*Block
+
+	// Legacy says that the template is in Packer's old JSON syntax.
+	Legacy bool
 
 	// Broken says that a file did not parse: what was lost with it may be the
 	// reason for anything a caller finds wrong.
@@ -115,6 +172,7 @@ type Build struct {
 	PostProcessors    [][]*PostProcessor // chains
 	Registry          *Registry
 	Extra             []*Block
+	Timeout           time.Duration // of each build, Ingot's own; 0: none
 	Range             diag.Range
 }
 
@@ -124,10 +182,16 @@ type BuildSource struct {
 	LocalName  string     // the name option in the build, else Name
 	Body       *Block     // top-level options and those added in the build
 	Range      diag.Range // where the build refers to it
+	Plain      bool       // of a JSON template in the old syntax: the local name is the whole name
 }
 
 // Ref is the name that only and except compare with: "type.local name".
-func (s *BuildSource) Ref() string { return s.Type + "." + s.LocalName }
+func (s *BuildSource) Ref() string {
+	if s.Plain {
+		return s.LocalName
+	}
+	return s.Type + "." + s.LocalName
+}
 
 // FullName is "build.type.name", without the first part for an unnamed build.
 func FullName(b *Build, s *BuildSource) string {

@@ -96,7 +96,7 @@ formatdate timeadd timestamp legacy_isotime legacy_strftime rfc3339_parse unix_t
 bcrypt md5 sha1 sha256 sha512 rsadecrypt uuidv4 uuidv5
 cidrhost cidrnetmask cidrsubnet cidrsubnets
 can convert try
-consul_key vault`
+aws_secretsmanager aws_secretsmanager_raw consul_key vault`
 	want := strings.Fields(list)
 	sort.Strings(want)
 	got := sortedKeys(functions(funcEnv{}))

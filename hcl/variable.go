@@ -72,7 +72,7 @@ var validationSchema = &hcl2.BodySchema{
 
 func (t *Template) newVariable(name string, at hcl2.Range, l *diag.List) *Variable {
 	v := &Variable{Name: name, Range: toRange(at), Type: cty.DynamicPseudoType, Value: cty.DynamicVal, spec: typeSpec{ty: cty.DynamicPseudoType}}
-	if !hclsyntax.ValidIdentifier(name) {
+	if !hclsyntax.ValidIdentifier(name) && !t.Legacy {
 		*l = append(*l, report(at, at, "Invalid variable name",
 			"%q is not a name: names begin with a letter and have only letters, digits, underscores and dashes.", name))
 	}
@@ -254,9 +254,12 @@ func (t *Template) settle(l *diag.List) {
 		case !v.Set:
 			if !t.in.SyntaxOnly {
 				at := fromRange(v.Range)
+				places := "in a variable file, in the environment variable PKR_VAR_" + v.Name + ", or with a default here"
+				if t.Legacy {
+					places = "or in a variable file"
+				}
 				*l = append(*l, report(at, at, "Unset variable",
-					"Variable %q has no value and no default. Give it one with -var %q, in a variable file, in the environment variable PKR_VAR_%s, or with a default here.",
-					v.Name, v.Name+"=value", v.Name))
+					"Variable %q has no value and no default. Give it one with -var %q, %s.", v.Name, v.Name+"=value", places))
 			}
 			v.Value = cty.UnknownVal(v.Type)
 		case !t.in.SyntaxOnly:

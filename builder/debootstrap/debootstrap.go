@@ -61,7 +61,11 @@ import (
 const builderID = "ingot.debootstrap"
 
 // Driver describes the builder "debootstrap".
-func Driver() builder.Driver { return builder.NewDriver("debootstrap", open) }
+func Driver() builder.Driver {
+	d := builder.NewDriver("debootstrap", open)
+	d.Reopen, d.Sweep = reopen, sweep
+	return d
+}
 
 // image is an opened builder.
 type image struct {
@@ -89,9 +93,15 @@ func open(cfg Config, info builder.Info) (builder.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &image{cfg: cfg, info: info, arch: a, size: size}
+	return (&image{cfg: cfg, info: info, arch: a, size: size}).machine(), nil
+}
+
+func (b *image) machine() *builder.Machine[state] {
 	return &builder.Machine[state]{
-		Checks: b.check,
+		Where:   b.where,
+		Holds:   b.holds,
+		Intends: b.intent,
+		Checks:  b.check,
 		Boots: []builder.Step[state]{
 			{Name: "workspace", Do: b.makeWorkspace, Undo: b.removeWorkspace},
 		},
@@ -101,5 +111,5 @@ func open(cfg Config, info builder.Info) (builder.Builder, error) {
 		Result: func(_ context.Context, r *builder.Run, s *state) (artifact.Set, error) {
 			return b.result(r, s)
 		},
-	}, nil
+	}
 }

@@ -50,7 +50,7 @@ type Config struct {
 	TPM1            bool       `hcl:"use_tpm1"`
 	TPMDeviceType   string     `hcl:"tpm_device_type"`
 	QemuBinary      string     `hcl:"qemu_binary"`
-	QemuArgs        [][]string `hcl:"qemuargs"`
+	QemuArgs        [][]string `hcl:"qemuargs,late"`
 
 	NetDevice         string `hcl:"net_device"`
 	NetBridge         string `hcl:"net_bridge"`
@@ -77,8 +77,8 @@ type Config struct {
 	// when the image has shown once that it takes it. Not an option of Packer.
 	SSHHostKeyCheck *bool `hcl:"ssh_host_key_check"`
 
-	BootCommand       []string      `hcl:"boot_command"`
-	BootSteps         [][]string    `hcl:"boot_steps"`
+	BootCommand       []string      `hcl:"boot_command,late"`
+	BootSteps         [][]string    `hcl:"boot_steps,late"`
 	BootWait          time.Duration `hcl:"boot_wait"`
 	BootKeyInterval   time.Duration `hcl:"boot_key_interval"`
 	BootGroupInterval time.Duration `hcl:"boot_keygroup_interval"`

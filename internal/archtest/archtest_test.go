@@ -75,7 +75,7 @@ var rules = []rule{
 	},
 	{
 		pkg:  "internal/compile",
-		only: join(low, contracts, []string{"hcl", "internal/communicator", "internal/component", "internal/datasource", "internal/pipeline"}),
+		only: join(low, contracts, []string{"hcl/...", "internal/communicator", "internal/component", "internal/datasource", "internal/pipeline"}),
 	},
 	{pkg: "internal/component", only: join(contracts, []string{"internal/datasource", "internal/secret"})},
 	{pkg: "internal/builtin", never: []string{"internal/pipeline", "internal/cli", "hcl/...", "internal/compile"}},

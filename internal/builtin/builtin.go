@@ -50,6 +50,7 @@ func All(p component.Platform) component.Set {
 			amazonami.Driver(p.Version, aws), amazonparameterstore.Driver(p.Version, aws), amazonsecretsmanager.Driver(p.Version, aws),
 			http.Driver(), nulldata.Driver(),
 		},
+		SecretsManager: amazonsecretsmanager.Text(p.Version, aws),
 	}
 }
 

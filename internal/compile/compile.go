@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/gobwas/glob"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/hcl"
@@ -30,7 +32,9 @@ type Options struct {
 // Plan checks every block of t that the options select against the component
 // it names, and returns what to run. Values that are known only while a build
 // runs are unknown here: a fault in them is found when they are known. All
-// faults are returned at once; the plan is of use only without errors. A
+// faults are returned at once. A build with an error is not in the plan: as
+// Packer does, the others can be run, and the run then counts as failed. With a
+// component that is not built in the plan is empty. A
 // template that Load found errors in may be planned too, to find the others;
 // not one that is Broken.
 func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.List) {
@@ -41,6 +45,13 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 	}
 	plan := &pipeline.Plan{}
 	var names []string
+	type work struct {
+		compiler
+		build pipeline.Build
+	}
+	var all []*work
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, b := range t.Builds {
 		for _, src := range b.Sources {
 			name := hcl.FullName(b, src)
@@ -48,11 +59,32 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 			if len(only) > 0 && !matches(only, name) || matches(except, name) {
 				continue
 			}
-			plan.Builds = append(plan.Builds, c.build(b, src, name))
+			w := &work{compiler: *c}
+			w.diags = nil
+			all = append(all, w)
+			g.Go(func() error {
+				w.build = w.compile(b, src, name)
+				return nil
+			})
 		}
 	}
+	_ = g.Wait() // what went wrong is in the diags
+	invalid := false
+	for _, w := range all {
+		c.diags = append(c.diags, w.diags...)
+		c.unknowns = append(c.unknowns, w.unknowns...)
+		if w.diags.HasErrors() {
+			invalid = true
+			continue
+		}
+		plan.Builds = append(plan.Builds, w.build)
+	}
+	if len(c.unknowns) > 0 {
+		c.diags = collapsed(c.diags, c.unknowns)
+		plan.Builds = nil
+	}
 	c.unmatched(only, "-only", names)
-	if len(plan.Builds) == 0 && !c.diags.HasErrors() && !c.opts.Faulty {
+	if len(plan.Builds) == 0 && !invalid && !c.opts.Faulty {
 		c.diags.Errorf(nil, "No builds to run", "%s", noBuilds(t, names))
 	}
 	// A source that several builds use is checked for each.
@@ -65,6 +97,8 @@ type compiler struct {
 	opts   Options
 	digest string // of the template
 	diags  diag.List
+
+	unknowns []string // summaries of what is told of components that are not built in
 }
 
 // digest is that of the template's files, which are told apart by their names
@@ -78,19 +112,20 @@ func digest(t *hcl.Template) string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-func (c *compiler) build(b *hcl.Build, src *hcl.BuildSource, name string) pipeline.Build {
+func (c *compiler) compile(b *hcl.Build, src *hcl.BuildSource, name string) pipeline.Build {
 	out := pipeline.Build{Info: builder.Info{
 		Name: src.LocalName, Type: src.Type, Build: name,
 		Force: c.opts.Force, Debug: c.opts.Debug, Cache: c.opts.Cache, OnFail: c.opts.OnError, Template: c.digest,
-	}}
+	}, Timeout: b.Timeout}
 	sc := c.sourceScope(src)
 	d, ok := c.set.builders[src.Type]
 	if !ok {
 		c.unknown(src.Range, "source", src.Type, c.set.builderNames)
 	} else {
-		out.Open = c.openBuilder(d, src.Body, sc, out.Info)
+		out.Open, out.Later = c.openBuilder(d, src.Body, sc, out.Info)
 	}
-	late := lateScope{scope: sc, build: b.Name, generated: d.Generated}
+	late := &lateScope{scope: sc, texts: c.texts(src), build: b.Name, generated: d.Generated, anything: !ok}
+	late.early = late.before()
 	for _, p := range b.Provisioners {
 		if !p.Skips(src) {
 			out.Provisioners = append(out.Provisioners, c.provisioner(p, src, late))
@@ -152,14 +187,4 @@ func noBuilds(t *hcl.Template, names []string) string {
 		return "The template has no build block with a source: nothing would be made."
 	}
 	return fmt.Sprintf("-only and -except leave none of: %s.", strings.Join(names, ", "))
-}
-
-// unknown reports a component type that is not built in.
-func (c *compiler) unknown(r diag.Range, kind, typ string, known []string) {
-	hint := ""
-	if s := hcl.Suggest(typ, known); s != "" {
-		hint = fmt.Sprintf(" Did you mean %q?", s)
-	}
-	c.diags.Errorf(&r, fmt.Sprintf("Unknown %s type %q", kind, typ),
-		"This version of Ingot has no %s of type %q built in.%s Built in are: %s.", kind, typ, hint, strings.Join(known, ", "))
 }

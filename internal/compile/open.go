@@ -58,11 +58,13 @@ func newIndex(s component.Set) index {
 
 // check decodes b into an empty configuration as far as its values are known
 // and opens it; the result of open is dropped. An option with a mistake counts
-// as not known, so that nothing is said of it twice.
-func (c *compiler) check(b *hcl.Block, s hcl.Scope, cfg any, open func(cfg any) error) {
+// as not known, so that nothing is said of it twice. Those that are not known
+// are returned.
+func (c *compiler) check(b *hcl.Block, s hcl.Scope, cfg any, open func(cfg any) error) (unknown []string) {
 	unknown, diags := b.Check(s, cfg)
 	c.diags = append(c.diags, diags...)
 	c.diags = append(c.diags, faults(b, open(cfg), unknown)...)
+	return unknown
 }
 
 // decode fills cfg for use. Its error holds places in the template.
@@ -119,8 +121,8 @@ func sentence(err error) string {
 	return string(unicode.ToUpper(r)) + text[n:] + "."
 }
 
-func (c *compiler) openBuilder(d builder.Driver, b *hcl.Block, s hcl.Scope, info builder.Info) func(builder.Info) (builder.Builder, error) {
-	c.check(b, s, d.Config(), func(cfg any) error {
+func (c *compiler) openBuilder(d builder.Driver, b *hcl.Block, s hcl.Scope, info builder.Info) (func(builder.Info) (builder.Builder, error), []string) {
+	later := c.check(b, s, d.Config(), func(cfg any) error {
 		_, err := d.Open(cfg, info)
 		return err
 	})
@@ -131,10 +133,10 @@ func (c *compiler) openBuilder(d builder.Driver, b *hcl.Block, s hcl.Scope, info
 		}
 		bld, err := d.Open(cfg, info)
 		return bld, located(b, err)
-	}
+	}, later
 }
 
-func (c *compiler) provisioner(p *hcl.Provisioner, src *hcl.BuildSource, late lateScope) pipeline.Provisioner {
+func (c *compiler) provisioner(p *hcl.Provisioner, src *hcl.BuildSource, late *lateScope) pipeline.Provisioner {
 	out := pipeline.Provisioner{
 		Type: p.Type, Name: p.Name, PauseBefore: p.PauseBefore, Timeout: p.Timeout,
 		MaxRetries: p.MaxRetries, ContinueOnError: p.ContinueOnError,
@@ -145,7 +147,7 @@ func (c *compiler) provisioner(p *hcl.Provisioner, src *hcl.BuildSource, late la
 		return out
 	}
 	b := p.BlockFor(src)
-	c.check(b, late.before(), d.Config(), func(cfg any) error {
+	c.check(b, late.early, d.Config(), func(cfg any) error {
 		_, err := d.Open(cfg)
 		return err
 	})
@@ -163,7 +165,7 @@ func (c *compiler) provisioner(p *hcl.Provisioner, src *hcl.BuildSource, late la
 // chain returns the steps of a chain of post-processors for one source. A step
 // that -except names ends the chain, as does one that only or except leaves
 // out in a chain of its own.
-func (c *compiler) chain(chain []*hcl.PostProcessor, src *hcl.BuildSource, info builder.Info, late lateScope) []pipeline.PostProcessor {
+func (c *compiler) chain(chain []*hcl.PostProcessor, src *hcl.BuildSource, info builder.Info, late *lateScope) []pipeline.PostProcessor {
 	except := c.globs("-except", c.opts.Except)
 	var out []pipeline.PostProcessor
 	for _, p := range chain {
@@ -183,9 +185,9 @@ func (c *compiler) chain(chain []*hcl.PostProcessor, src *hcl.BuildSource, info 
 	return out
 }
 
-func (c *compiler) postProcessor(p *hcl.PostProcessor, d postprocessor.Driver, info builder.Info, late lateScope) pipeline.PostProcessor {
+func (c *compiler) postProcessor(p *hcl.PostProcessor, d postprocessor.Driver, info builder.Info, late *lateScope) pipeline.PostProcessor {
 	about := postprocessor.Build{Name: info.Name, BuilderType: info.Type, Force: info.Force}
-	c.check(p.Block, late.before(), d.Config(), func(cfg any) error {
+	c.check(p.Block, late.early, d.Config(), func(cfg any) error {
 		_, err := d.Open(cfg, about)
 		return err
 	})

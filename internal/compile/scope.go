@@ -1,31 +1,45 @@
 package compile
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/ingot-build/ingot/hcl"
+	"github.com/ingot-build/ingot/hcl/interpolate"
 	"github.com/ingot-build/ingot/internal/communicator"
 )
 
+// sourceScope is the scope of a builder's options.
 func (c *compiler) sourceScope(src *hcl.BuildSource) hcl.Scope {
 	return c.t.Scope().With("source", cty.ObjectVal(map[string]cty.Value{
 		"type": cty.StringVal(src.Type),
 		"name": cty.StringVal(src.LocalName),
-	}))
+	})).WithTexts(c.texts(src))
+}
+
+// texts are what the {{ }} of options can name in a build of src.
+func (c *compiler) texts(src *hcl.BuildSource) interpolate.Context {
+	t := c.t.Texts()
+	t.BuildName, t.BuildType = src.LocalName, src.Type
+	return t
 }
 
 // A lateScope is the scope of provisioners and post-processors: with build.*,
 // whose values are there once a guest is.
 type lateScope struct {
 	scope     hcl.Scope
+	texts     interpolate.Context
 	build     string // name of the build block
 	generated []string
+	anything  bool      // the builder is not known, nor are its values
+	early     hcl.Scope // what before gives, the same for every step
 }
 
 // before is the scope while nothing is known of the guest.
-func (l lateScope) before() hcl.Scope {
+func (l *lateScope) before() hcl.Scope {
 	vals := map[string]cty.Value{}
 	for name, v := range buildValues(communicator.Data{}) {
 		vals[name] = cty.UnknownVal(v.Type())
@@ -37,11 +51,11 @@ func (l lateScope) before() hcl.Scope {
 		vals[g] = cty.UnknownVal(cty.String)
 	}
 	vals["name"] = cty.StringVal(l.build)
-	return l.scope.With("build", cty.ObjectVal(vals))
+	return l.of(vals)
 }
 
 // with is the scope for the guest that data is about.
-func (l lateScope) with(data communicator.Data) hcl.Scope {
+func (l *lateScope) with(data communicator.Data) hcl.Scope {
 	vals := buildValues(data)
 	for _, g := range l.generated {
 		vals[g] = cty.StringVal(data.Generated[g])
@@ -50,7 +64,51 @@ func (l lateScope) with(data communicator.Data) hcl.Scope {
 		vals[k] = cty.StringVal(v)
 	}
 	vals["name"] = cty.StringVal(l.build)
-	return l.scope.With("build", cty.ObjectVal(vals))
+	return l.of(vals)
+}
+
+// of is the scope with vals as build.* and as the data of {{ build }}.
+func (l *lateScope) of(vals map[string]cty.Value) hcl.Scope {
+	values := cty.ObjectVal(vals)
+	if l.anything {
+		values = cty.DynamicVal
+	}
+	s := l.scope.With("build", values)
+	texts := l.texts
+	texts.Build = func(name string) (string, error) {
+		v, ok := vals[name]
+		if !ok && l.anything {
+			return "", interpolate.ErrLater
+		}
+		if !ok {
+			near := ""
+			if n := hcl.Suggest(name, sortedNames(vals)); n != "" {
+				near = fmt.Sprintf("; did you mean %q?", n)
+			}
+			return "", fmt.Errorf("a build has no value %q%s", name, near)
+		}
+		plain := hcl.Unmark(v)
+		switch {
+		case !plain.IsKnown():
+			return "", interpolate.ErrLater
+		case plain.Type() == cty.Number:
+			return plain.AsBigFloat().Text('f', -1), nil
+		}
+		if v.IsMarked() {
+			s.Hide(plain.AsString())
+		}
+		return plain.AsString(), nil
+	}
+	return s.WithTexts(texts)
+}
+
+func sortedNames(vals map[string]cty.Value) []string {
+	var out []string
+	for n := range vals {
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return out
 }
 
 // buildValues is build.* for every builder. What a guest does not have is an

@@ -39,4 +39,8 @@ type Set struct {
 	Provisioners   []provisioner.Driver
 	PostProcessors []postprocessor.Driver
 	DataSources    []datasource.Driver
+
+	// SecretsManager returns the text of a secret of AWS Secrets Manager, for
+	// the functions of templates; nil when nothing can be asked.
+	SecretsManager func(ctx context.Context, name string) (string, error)
 }

@@ -25,7 +25,7 @@ type Config struct {
 	EnvironmentVars   []string          `hcl:"environment_vars"`
 	Env               map[string]string `hcl:"env"`
 	EnvVarFormat      string            `hcl:"env_var_format"`
-	ExecuteCommand    []string          `hcl:"execute_command"`
+	ExecuteCommand    []string          `hcl:"execute_command,late"`
 	InlineShebang     string            `hcl:"inline_shebang"`
 	OnlyOn            []string          `hcl:"only_on"`
 	TempfileExtension string            `hcl:"tempfile_extension"`

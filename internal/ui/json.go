@@ -81,24 +81,34 @@ type jsonRange struct {
 }
 
 type jsonDiagnostic struct {
-	Type     string     `json:"type"`
+	Type string `json:"type"`
+	Diagnostic
+}
+
+// A Diagnostic is a finding as JSON has it.
+type Diagnostic struct {
 	Severity string     `json:"severity"` // "error", "warning"
 	Summary  string     `json:"summary"`
 	Detail   string     `json:"detail,omitempty"`
 	Range    *jsonRange `json:"range,omitempty"`
 }
 
+// DiagnosticOf is d as JSON has it.
+func DiagnosticOf(d diag.Diagnostic) Diagnostic {
+	out := Diagnostic{Severity: "error", Summary: d.Summary, Detail: d.Detail}
+	if d.Severity == diag.Warning {
+		out.Severity = "warning"
+	}
+	if s := d.Subject; s != nil {
+		out.Range = &jsonRange{File: s.Filename, Start: jsonPos(s.Start), End: jsonPos(s.End)}
+	}
+	return out
+}
+
 // Diagnostics writes an object for each finding.
 func (j *JSON) Diagnostics(l diag.List) {
 	for _, d := range l {
-		out := jsonDiagnostic{Type: "diagnostic", Severity: "error", Summary: d.Summary, Detail: d.Detail}
-		if d.Severity == diag.Warning {
-			out.Severity = "warning"
-		}
-		if s := d.Subject; s != nil {
-			out.Range = &jsonRange{File: s.Filename, Start: jsonPos(s.Start), End: jsonPos(s.End)}
-		}
-		j.put(out)
+		j.put(jsonDiagnostic{"diagnostic", DiagnosticOf(d)})
 	}
 }
 

@@ -34,7 +34,7 @@ const defaultOutput = "packer_{{.BuildName}}_{{.BuilderType}}_{{.ChecksumType}}.
 // Config is the options of the post-processor.
 type Config struct {
 	ChecksumTypes []string `hcl:"checksum_types"`
-	Output        string   `hcl:"output"` // a template
+	Output        string   `hcl:"output,late"` // a template
 }
 
 var hashes = map[string]func() hash.Hash{

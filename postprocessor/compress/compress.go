@@ -26,8 +26,8 @@ const defaultOutput = "packer_{{.BuildName}}_{{.BuilderType}}"
 
 // Config is the options of the post-processor.
 type Config struct {
-	Output           string `hcl:"output"` // a template; its extension decides what is made
-	Format           string `hcl:"format"` // the extension, where output has none that is known
+	Output           string `hcl:"output,late"` // a template; its extension decides what is made
+	Format           string `hcl:"format"`      // the extension, where output has none that is known
 	CompressionLevel *int   `hcl:"compression_level"`
 
 	// The two parts of what output's extension says, each of which they

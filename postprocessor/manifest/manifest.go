@@ -28,9 +28,9 @@ const defaultOutput = "packer-manifest.json"
 // Config is the options of the post-processor.
 type Config struct {
 	Output     string            `hcl:"output"`
-	StripPath  bool              `hcl:"strip_path"`  // base names only
-	StripTime  bool              `hcl:"strip_time"`  // no build_time
-	CustomData map[string]string `hcl:"custom_data"` // the values are templates
+	StripPath  bool              `hcl:"strip_path"`       // base names only
+	StripTime  bool              `hcl:"strip_time"`       // no build_time
+	CustomData map[string]string `hcl:"custom_data,late"` // the values are templates
 }
 
 // Driver returns the post-processor "manifest". Its input is always kept.

@@ -31,7 +31,7 @@ type Config struct {
 	RemoteFolder   string `hcl:"remote_folder"`
 	RemoteFile     string `hcl:"remote_file"`
 	RemotePath     string `hcl:"remote_path"`
-	ExecuteCommand string `hcl:"execute_command"`
+	ExecuteCommand string `hcl:"execute_command,late"`
 	InlineShebang  string `hcl:"inline_shebang"`
 
 	PauseAfter        time.Duration `hcl:"pause_after"`

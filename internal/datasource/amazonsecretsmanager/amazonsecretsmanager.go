@@ -146,3 +146,20 @@ func pick(text, key string) (string, error) {
 	}
 	return "", diag.Fieldf("key", "the secret has no key %q", key)
 }
+
+// Text returns the whole text of the current version of a secret, with the
+// credentials and the region of the environment: for the functions of
+// templates, which take no options.
+func Text(version string, at awsaccess.Locator) func(ctx context.Context, name string) (string, error) {
+	return func(ctx context.Context, name string) (string, error) {
+		out, err := source{Config{Name: name, VersionStage: defaultStage}, version, at}.Read(ctx)
+		if err != nil {
+			return "", err
+		}
+		o := out.(Output)
+		if o.SecretString.IsEmpty() {
+			return o.SecretBinary.Reveal(), nil
+		}
+		return o.SecretString.Reveal(), nil
+	}
+}
