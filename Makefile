@@ -11,7 +11,7 @@ PREFIX  ?= /usr/local
 BAKE_NEEDS = qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap \
   mke2fs:e2fsprogs debugfs:e2fsprogs mcopy:mtools newuidmap:uidmap ssh:openssh-client curl:curl
 TEST_NEEDS = $(BAKE_NEEDS) sshd:openssh-server /usr/lib/openssh/sftp-server:openssh-sftp-server \
-  xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf /usr/bin/aws:awscli
+  xorriso:xorriso swtpm:swtpm pgrep:procps gcc:gcc /usr/share/ovmf/OVMF.fd:ovmf /usr/bin/aws:awscli ansible-playbook:ansible-core
 
 BASE    = .ingot/base/debian-12-amd64.qcow2
 SOURCES = $(shell find builder cmd hcl internal postprocessor provisioner -name '*.go' -not -name '*_test.go' 2>/dev/null) go.mod go.sum

@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/communicator"
+	"github.com/ingot-build/ingot/internal/communicator/connect"
 	"github.com/ingot-build/ingot/internal/communicator/ssh"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
@@ -91,7 +92,10 @@ func (b build) connect(ctx context.Context, r *builder.Run, _ *state) (communica
 		}
 		d.SSHPrivateKey = secret.New(string(key))
 	}
-	conn, err := ssh.Dial(ctx, c, ssh.Target{Host: c.SSHHost, Port: c.SSHPort, User: c.SSHUsername, Password: c.SSHPassword}, r.Events)
+	if c.Communicator == "winrm" {
+		d.Host, d.Port, d.User, d.Password, d.WinRMPassword = c.WinRMHost, c.WinRMPort, c.WinRMUsername, c.WinRMPassword, c.WinRMPassword
+	}
+	conn, err := connect.Dial(ctx, c, ssh.Target{Host: d.Host, Port: d.Port, User: d.User, Password: d.Password}, r.Events)
 	if err != nil {
 		return communicator.Guest{}, err
 	}

@@ -5,13 +5,15 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/builder/buildertest"
 	"github.com/ingot-build/ingot/internal/communicator"
+	"github.com/ingot-build/ingot/internal/communicator/winrm/winrmtest"
 	"github.com/ingot-build/ingot/internal/diag"
+	"github.com/ingot-build/ingot/internal/event"
 	"github.com/ingot-build/ingot/internal/secret"
 	"github.com/ingot-build/ingot/provisioner/provisionertest"
 )
@@ -90,8 +92,11 @@ func TestOpenReportsEveryFault(t *testing.T) {
 	}
 }
 
-func TestWinRMIsToldPlainly(t *testing.T) {
-	b, err := open(Config{communicator.Config{Communicator: "winrm", WinRMHost: "h", WinRMUsername: "u", WinRMPassword: secret.New("p")}}, info)
+func TestWinRM(t *testing.T) {
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	s := winrmtest.Start(t, winrmtest.Options{})
+	b, err := open(Config{s.Config()}, info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +104,14 @@ func TestWinRMIsToldPlainly(t *testing.T) {
 	if !ok {
 		t.Fatal("not a machine")
 	}
-	_, err = m.Connect(t.Context(), &builder.Run{}, new(state))
-	if err == nil || !strings.Contains(strings.ToLower(err.Error()), "winrm") || diag.Hint(err) == "" {
-		t.Errorf("%v, hint %q", err, diag.Hint(err))
+	g, err := m.Connect(ctx, &builder.Run{Events: event.Discard}, new(state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Data.ConnType != "winrm" || g.Data.Port != s.Port || g.Data.WinRMPassword.IsEmpty() {
+		t.Errorf("%+v", g.Data)
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
 	}
 }

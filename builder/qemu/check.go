@@ -39,10 +39,6 @@ func (m *machine) check(ctx context.Context) error {
 	if c.VTPM {
 		program("swtpm", "vtpm = true needs swtpm (Debian: swtpm) in PATH")
 	}
-	if c.Communicator == "winrm" {
-		errs = append(errs, diag.WithHint(errors.New("connecting to the guest over WinRM is not supported"),
-			`install OpenSSH server in the guest and set communicator = "ssh"`))
-	}
 	if c.EFIBoot {
 		if _, _, err := c.findFirmware(); err != nil {
 			errs = append(errs, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/communicator/ssh"
+	"github.com/ingot-build/ingot/internal/communicator/winrm"
 	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/poll"
 	"github.com/ingot-build/ingot/internal/vm"
@@ -29,10 +30,13 @@ func (m *machine) connect(ctx context.Context, r *builder.Run, _ *state) (commun
 		ID: c.VMName, ConnType: c.Communicator, HTTPIP: m.httpIP, HTTPPort: m.httpPort(),
 		SSHPublicKey: strings.TrimSpace(string(c.SSHPublicKey)),
 	}}
-	if c.Communicator != "ssh" {
+	if c.Communicator == "none" {
 		return g, nil
 	}
 	d := &g.Data
+	if c.Communicator == "winrm" {
+		return m.connectWinRM(ctx, r, g)
+	}
 	d.User, d.Password = c.SSHUsername, c.SSHPassword
 	d.SSHPrivateKey, d.KeyFile = m.key.private, m.keyFile
 	if d.KeyFile == "" {
@@ -45,6 +49,22 @@ func (m *machine) connect(ctx context.Context, r *builder.Run, _ *state) (commun
 	conn, err := m.dial(ctx, r, ssh.Target{
 		Host: d.Host, Port: d.Port, User: d.User, Password: d.Password, PrivateKey: m.key.private, Alive: m.dead,
 	})
+	if err != nil {
+		return g, m.explainConnect(r, err)
+	}
+	m.conn, g.Communicator = conn, conn
+	return g, nil
+}
+
+// connectWinRM waits for a Windows guest.
+func (m *machine) connectWinRM(ctx context.Context, r *builder.Run, g communicator.Guest) (communicator.Guest, error) {
+	c, d := &m.cfg, &g.Data
+	d.User, d.Password, d.WinRMPassword = c.WinRMUsername, c.WinRMPassword, c.WinRMPassword
+	var err error
+	if d.Host, d.Port, err = m.address(ctx); err != nil {
+		return g, m.explainConnect(r, err)
+	}
+	conn, err := winrm.Dial(ctx, c.Config, winrm.Target{Host: d.Host, Port: d.Port, User: d.User, Password: d.Password, Alive: m.dead}, r.Events)
 	if err != nil {
 		return g, m.explainConnect(r, err)
 	}
@@ -73,6 +93,9 @@ func (m *machine) explainConnect(r *builder.Run, err error) error {
 func (m *machine) address(ctx context.Context) (host string, port int, err error) {
 	c := &m.cfg
 	host, port = c.SSHHost, c.guestPort()
+	if c.Communicator == "winrm" {
+		host = c.WinRMHost
+	}
 	if host != "" && (c.NetBridge != "" || c.SkipNATMapping) {
 		return host, port, nil
 	}
@@ -100,7 +123,7 @@ func (m *machine) bridgeAddress(ctx context.Context) (string, error) {
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, m.cfg.connectTimeout(), diag.WithHint(
 		fmt.Errorf("no address of the guest (network card %s) on bridge %s was seen", mac, m.cfg.NetBridge),
-		"the guest must get an address by itself there; or give it with ssh_host"))
+		"the guest must get an address by itself there; or give it with ssh_host or winrm_host"))
 	defer stop()
 	host := ""
 	err = poll.Until(ctx, poll.Backoff{}, func(context.Context) (bool, error) {
@@ -118,6 +141,9 @@ func (m *machine) bridgeAddress(ctx context.Context) (string, error) {
 }
 
 func (c *Config) connectTimeout() time.Duration {
+	if c.Communicator == "winrm" && c.WinRMTimeout > 0 {
+		return c.WinRMTimeout
+	}
 	if c.SSHTimeout > 0 {
 		return c.SSHTimeout
 	}

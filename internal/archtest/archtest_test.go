@@ -57,6 +57,7 @@ var rules = []rule{
 	{pkg: "internal/localshell/...", only: join(low, []string{"internal/communicator", "internal/localshell/..."})},
 	{pkg: "internal/awsaccess", only: low},
 	{pkg: "internal/ebsdirect", only: join(low, []string{"internal/awsaccess"})},
+	{pkg: "internal/winscript", only: join(low, []string{"internal/checkpoint", "internal/communicator/...", "internal/localshell/script"})},
 	{pkg: "internal/datasource/...", only: join(low, []string{"internal/awsaccess", "internal/datasource"})},
 	{
 		pkg:   "builder",

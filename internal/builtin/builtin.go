@@ -26,11 +26,17 @@ import (
 	"github.com/ingot-build/ingot/postprocessor/manifest"
 	postshell "github.com/ingot-build/ingot/postprocessor/shelllocal"
 	"github.com/ingot-build/ingot/provisioner"
+	"github.com/ingot-build/ingot/provisioner/ansible"
+	"github.com/ingot-build/ingot/provisioner/ansiblelocal"
 	"github.com/ingot-build/ingot/provisioner/breakpoint"
 	"github.com/ingot-build/ingot/provisioner/file"
+	"github.com/ingot-build/ingot/provisioner/hcpsbom"
+	"github.com/ingot-build/ingot/provisioner/powershell"
 	"github.com/ingot-build/ingot/provisioner/shell"
 	"github.com/ingot-build/ingot/provisioner/shelllocal"
 	"github.com/ingot-build/ingot/provisioner/sleep"
+	"github.com/ingot-build/ingot/provisioner/windowsrestart"
+	"github.com/ingot-build/ingot/provisioner/windowsshell"
 )
 
 // All returns every built-in component, for a platform.
@@ -41,7 +47,8 @@ func All(p component.Platform) component.Set {
 			debootstrap.Driver(), filebuilder.Driver(), nullbuilder.Driver(), qemu.Driver(),
 		}, amazon.Drivers(p.Version, aws)...),
 		Provisioners: []provisioner.Driver{
-			breakpoint.Driver(), file.Driver(), shell.Driver(), shelllocal.Driver(), sleep.Driver(),
+			ansible.Driver(), ansiblelocal.Driver(), breakpoint.Driver(), file.Driver(), hcpsbom.Driver(), powershell.Driver(),
+			shell.Driver(), shelllocal.Driver(), sleep.Driver(), windowsrestart.Driver(), windowsshell.Driver(),
 		},
 		PostProcessors: []postprocessor.Driver{
 			amazonimport.Driver(p.Version, aws), artifice.Driver(), checksum.Driver(), compress.Driver(), manifest.Driver(), postshell.Driver(),

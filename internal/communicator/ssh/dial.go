@@ -91,8 +91,8 @@ func Dial(ctx context.Context, cfg communicator.Config, t Target, out event.Sink
 	switch cfg.Communicator {
 	case "", "ssh":
 	case "winrm":
-		return nil, diag.WithHint(errors.New("connecting over WinRM is not supported yet"),
-			`install OpenSSH server on the Windows guest and set communicator = "ssh"`)
+		return nil, diag.WithHint(errors.New(`communicator "winrm" does not connect over SSH`),
+			`where SSH is all that can be used, install OpenSSH server on the Windows guest and set communicator = "ssh"`)
 	default:
 		return nil, fmt.Errorf("communicator %q does not connect over SSH", cfg.Communicator)
 	}

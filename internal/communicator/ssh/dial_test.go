@@ -75,7 +75,7 @@ func TestDialStops(t *testing.T) {
 	if _, err := Dial(ctx, prepared(t, nil), target, out); !errors.Is(err, why) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := Dial(testContext(t), communicator.Config{Communicator: "winrm"}, target, event.Discard); err == nil || !strings.Contains(err.Error(), "not supported yet") {
+	if _, err := Dial(testContext(t), communicator.Config{Communicator: "winrm"}, target, event.Discard); err == nil || !strings.Contains(err.Error(), "does not connect over SSH") {
 		t.Errorf("winrm: %v", err)
 	}
 }
