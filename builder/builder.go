@@ -3,6 +3,7 @@ package builder
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/communicator"
@@ -56,6 +57,13 @@ type Driver struct {
 	// Generated names the build.* values the builder declares besides the
 	// usual ones; Guest.Data.Generated must hold each.
 	Generated []string
+
+	// Reopen opens a builder by what [Placer] said of it, in another process
+	// and without its template: it can do no more than discard and give up
+	// copies. Nil: the builder leaves nothing.
+	Reopen func(place json.RawMessage, b Info) (Builder, error)
+	// Sweep finds what runs left whose journal is gone. Nil: nothing can be.
+	Sweep Sweeper
 }
 
 // NewDriver describes a builder type. open validates c and sets defaults; it

@@ -44,6 +44,15 @@ type Machine[S any] struct {
 	// Copies makes the machine's image go to further regions. Nil: nowhere.
 	Copies *Copies[S]
 
+	// Where returns what [Driver.Reopen] needs, without a secret. Nil: the
+	// machine makes nothing that could be left.
+	Where func(ctx context.Context) (any, error)
+	// Holds lists what s says there is, each with its step; it asks nobody.
+	Holds func(r *Run, s *S) []Thing
+
+	// Intends says beforehand what is made. Nil: nothing that has a name.
+	Intends func() Intent
+
 	state *S
 }
 
@@ -54,6 +63,10 @@ type Copies[S any] struct {
 	Copy     func(ctx context.Context, c *Copy, s *S, set artifact.Set) (artifact.SystemImage, error)
 	Conclude func(ctx context.Context, r *Run, s *S, set artifact.Set, copies []artifact.SystemImage) (artifact.Set, error)
 	Partial  func(set artifact.Set, copies []artifact.SystemImage) artifact.Set
+
+	// Of [Abandoner].
+	Unfinished func(ctx context.Context, c *Copy, s *S) ([]Thing, error)
+	Abandon    func(ctx context.Context, c *Copy, s *S) error
 }
 
 var (
@@ -118,7 +131,7 @@ func (m *Machine[S]) Discard(ctx context.Context, r *Run) error {
 	}
 	sealed := r.sealed()
 	var errs []error
-	for _, st := range slices.Backward(slices.Concat(m.Boots, m.Seals)) {
+	for _, st := range slices.Backward(m.steps()) {
 		if !r.pending(st.Name) || sealed && st.Product {
 			continue
 		}

@@ -2,9 +2,10 @@ package amazon
 
 import (
 	"context"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/artifact"
@@ -42,8 +43,9 @@ func Drivers(version string, at awsaccess.Locator) []builder.Driver {
 		builder.NewDriver(typeVolume, o.volume),
 	}
 	for i := range list {
-		list[i].Generated = generated
+		list[i].Generated, list[i].Reopen = generated, o.reopen(list[i].Name)
 	}
+	list[0].Sweep = o.sweep // of all three
 	return list
 }
 
@@ -83,7 +85,9 @@ type machine struct {
 	keyLine string        // its public half, for authorized_keys
 	conn    communicator.Communicator
 	tunnel  *tunnel
-	deadMan bool // the timer in the guest is set
+	deadMan bool   // the timer in the guest is set
+	account string // opened without options: the account the build worked in
+	ownKeys bool   // and the template held its credentials
 	windows secret.String
 	running *types.Instance // as it was last seen
 	made    *types.Image    // in the build region
@@ -175,7 +179,10 @@ func (m *machine) steps() *builder.Machine[state] {
 			g, err := m.connect(ctx, r, s)
 			return g, m.explain(ctx, err)
 		},
-		Result: m.result,
+		Result:  m.result,
+		Intends: m.intent,
+		Where:   m.where,
+		Holds:   m.holds,
 	}
 	seal := func(name string, do, undo stepFunc, product bool) {
 		st := m.step(name, do, undo)
@@ -207,6 +214,7 @@ func (m *machine) steps() *builder.Machine[state] {
 	}
 	b.Copies = &builder.Copies[state]{
 		Regions: m.copyRegions, Copy: m.copyImage, Conclude: m.conclude, Partial: m.partial,
+		Unfinished: m.unfinishedCopy, Abandon: m.abandonCopy,
 	}
 	return b
 }

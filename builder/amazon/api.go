@@ -2,12 +2,16 @@ package amazon
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go"
 
 	"github.com/ingot-build/ingot/internal/awsaccess"
+	"github.com/ingot-build/ingot/internal/diag"
 )
 
 // ec2Opt is what the SDK's calls end with.
@@ -108,6 +112,9 @@ func (m *machine) session(ctx context.Context) (*awsaccess.Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.rightAccount(ctx, s); err != nil {
+		return nil, err
+	}
 	m.sess = s
 	return s, nil
 }
@@ -127,9 +134,38 @@ func (m *machine) in(ctx context.Context, region string) (cloud, error) {
 	return cloud{s.EC2(region), s}, nil
 }
 
+// explain tells err as a person needs it. Of errors that are joined each is
+// told, and what was being done stays in front of AWS's answer.
 func (m *machine) explain(ctx context.Context, err error) error {
 	m.mu.Lock()
 	s := m.sess
 	m.mu.Unlock()
-	return awsaccess.Explain(ctx, s, err)
+	if all := diag.Flatten(err); len(all) > 1 {
+		for n := range all {
+			all[n] = m.explain(ctx, all[n])
+		}
+		return errors.Join(all...)
+	}
+	var call *awsaccess.CallError
+	if errors.As(err, &call) {
+		return err // told already
+	}
+	told := awsaccess.Explain(ctx, s, err)
+	var op *smithy.OperationError
+	if !errors.As(told, &call) || !errors.As(err, &op) {
+		return told
+	}
+	if doing, ok := strings.CutSuffix(err.Error(), op.Error()); ok && doing != "" {
+		return &explained{doing, told}
+	}
+	return told
 }
+
+// explained is an answer of AWS with what was being done.
+type explained struct {
+	doing string
+	err   error
+}
+
+func (e *explained) Error() string { return e.doing + e.err.Error() }
+func (e *explained) Unwrap() error { return e.err }

@@ -30,6 +30,9 @@ func (m *machine) finish(ctx context.Context, c cloud, r *builder.Run, s *state,
 	if err != nil {
 		return err
 	}
+	if err := c.sealImage(ctx, id, snaps, imageTags, snapshotTags); err != nil {
+		return err
+	}
 	// Last: until then the image may have to be replaced.
 	return m.protect(ctx, c, id)
 }

@@ -29,11 +29,7 @@ func together(list ...func() error) error {
 // check finds what would make the build fail later. What can be asked at the
 // same time is.
 func (m *machine) check(ctx context.Context) error {
-	if m.comm.Communicator == "winrm" {
-		return diag.WithHint(errors.New("connecting over WinRM is not supported yet"),
-			`install OpenSSH server on the Windows guest, by user_data for example, and set communicator = "ssh"`)
-	}
-	if err := m.checkPlugin(); err != nil {
+	if err := errors.Join(m.checkCommunicator(), m.checkPlugin()); err != nil {
 		return err
 	}
 	sess, err := m.session(ctx)
@@ -51,9 +47,7 @@ func (m *machine) check(ctx context.Context) error {
 		if len(m.img.copyRegions(sess.Region())) > 0 && !m.img.SkipRegionCheck {
 			checks = append(checks, func() error { return m.checkRegions(ctx) })
 		}
-		if !m.replaces() {
-			checks = append(checks, func() error { return m.checkNames(ctx, sess.Region()) })
-		}
+		checks = append(checks, func() error { return m.checkNames(ctx, sess.Region()) })
 	}
 	return together(checks...)
 }
@@ -87,8 +81,9 @@ func (m *machine) checkRegions(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// checkNames refuses when the name is taken in any region the image goes to:
-// after the build it would be too late.
+// checkNames refuses when the name is taken in any region the image goes to,
+// or taken by an image that cannot be removed: after the build it would be too
+// late.
 func (m *machine) checkNames(ctx context.Context, buildRegion string) error {
 	// A name that says something of the source image needs it first.
 	name := m.img.AMIName
@@ -112,11 +107,23 @@ func (m *machine) checkNames(ctx context.Context, buildRegion string) error {
 			if err != nil || !found || ours(m.info.RunID, i.Tags) {
 				return err
 			}
+			if m.replaces() {
+				return removable(i, region)
+			}
 			return diag.WithHint(fmt.Errorf("the account has an image named %q in %s already: %s", name, region, aws.ToString(i.ImageId)),
 				"choose another ami_name, with {{timestamp}} for example; or have the old image removed by force_deregister = true or -force")
 		})
 	}
 	return together(checks...)
+}
+
+// removable says why an image cannot be deregistered.
+func removable(i types.Image, region string) error {
+	if p := aws.ToString(i.DeregistrationProtection); strings.HasPrefix(p, "enabled") {
+		return diag.WithHint(fmt.Errorf("image %s in %s has the name and is protected from being deregistered (%s)", aws.ToString(i.ImageId), region, p),
+			"choose another ami_name, or take the protection away: aws ec2 disable-image-deregistration-protection")
+	}
+	return nil
 }
 
 // targets are all regions in which there is an image in the end.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -24,6 +26,15 @@ var (
 	errNoHostKey = diag.WithHint(errors.New("the guest did not print its SSH host key on its console, and behind a bastion or proxy it cannot be seen beforehand"),
 		"set ssh_host_key_check = false to connect without a check")
 )
+
+// checkCommunicator refuses what [machine.connect] cannot do.
+func (m *machine) checkCommunicator() error {
+	if m.comm.Communicator == "winrm" {
+		return diag.WithHint(errors.New("connecting over WinRM is not supported yet"),
+			`install OpenSSH server on the Windows guest, by user_data for example, and set communicator = "ssh"`)
+	}
+	return nil
+}
 
 // connect waits for the guest's communicator.
 func (m *machine) connect(ctx context.Context, r *builder.Run, s *state) (communicator.Guest, error) {
@@ -45,6 +56,9 @@ func (m *machine) connect(ctx context.Context, r *builder.Run, s *state) (commun
 	d.User, d.Password = m.comm.SSHUsername, m.comm.SSHPassword
 	if d.Host, d.Port, err = m.address(ctx, c, s); err != nil {
 		return g, err
+	}
+	if c.s.Local() {
+		d.Port = localPort(ctx, d.Host, d.Port)
 	}
 	if m.comm.Communicator == "winrm" {
 		d.User, d.WinRMPassword = m.comm.WinRMUsername, m.comm.WinRMPassword
@@ -86,6 +100,9 @@ func (m *machine) explainConnect(ctx context.Context, c cloud, s *state, err err
 	return diag.WithHint(err, "%s", strings.Join(hints, "; "))
 }
 
+// addressTime is how long an instance that runs may be without its addresses.
+const addressTime = 2 * time.Minute
+
 // tail returns the last n lines.
 func tail(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -107,7 +124,7 @@ func (m *machine) address(ctx context.Context, c cloud, s *state) (host string, 
 	m.mu.Lock()
 	i := m.running
 	m.mu.Unlock()
-	err = c.s.Wait(ctx, runningTime, func(ctx context.Context) (bool, error) {
+	err = c.s.Wait(ctx, addressTime, func(ctx context.Context) (bool, error) {
 		if i == nil {
 			now, there, err := c.instance(ctx, s.Instance.ID)
 			if err != nil || !there {
@@ -125,6 +142,27 @@ func (m *machine) address(ctx context.Context, c cloud, s *state) (host string, 
 			"choose another ssh_interface, or a subnet that gives such addresses (associate_public_ip_address = true)")
 	}
 	return host, port, err
+}
+
+// localShift is how much higher a port of an instance of the local cloud is
+// where it cannot be the port itself: below 1024 that takes a privilege, and a
+// server of this computer may listen on every address.
+const localShift = 10000
+
+// localPort is where the port of an instance of the local cloud is. Nothing
+// but the instance listens on its own loopback address.
+func localPort(ctx context.Context, host string, port int) int {
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() || ip.String() == "127.0.0.1" || port+localShift > 65535 {
+		return port
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port+localShift)))
+	if err != nil {
+		return port
+	}
+	_ = conn.Close() // it was only to see
+	return port + localShift
 }
 
 // hostOf is the address of an instance that ssh_interface asks for, "" when it

@@ -101,7 +101,7 @@ func (m *machine) copyOnce(ctx context.Context, cp *builder.Copy, s *state) (art
 		if err := cp.Save(st); err != nil {
 			return none, err
 		}
-		cp.Say("Copying image %s to %s: %s", s.Image.ID, cp.Region, st.ID)
+		cp.Say("Copying image %s: %s", s.Image.ID, st.ID)
 	}
 	i, err := c.awaitImage(ctx, st.ID)
 	var failed *failedImageError

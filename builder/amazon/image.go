@@ -16,7 +16,12 @@ import (
 	"github.com/ingot-build/ingot/internal/awsaccess"
 )
 
-const imageTime = 2 * time.Hour // large disks take long
+const (
+	imageTime = 2 * time.Hour // large disks take long
+	// unusedTime is how long an image that is gone may still hold its
+	// snapshots.
+	unusedTime = 2 * time.Minute
+)
 
 // intermediary reports whether the image made of the instance only serves to
 // be copied.
@@ -326,14 +331,27 @@ func (c cloud) deregister(ctx context.Context, image string, snapshots []string)
 
 // deleteSnapshot deletes a snapshot as soon as no image uses it.
 func (c cloud) deleteSnapshot(ctx context.Context, id string) error {
-	return c.s.Wait(ctx, 2*time.Minute, func(ctx context.Context) (bool, error) {
+	var used error
+	err := c.s.Wait(ctx, unusedTime, func(ctx context.Context) (bool, error) {
 		_, err := c.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: &id})
 		if awsaccess.Code(err) == "InvalidSnapshot.InUse" {
+			used = err
 			return false, nil
 		}
 		err = gone(err, "InvalidSnapshot.NotFound")
 		return err == nil, err
 	})
+	return stillUsed(err, used)
+}
+
+// stillUsed is err, which ended the wait for a thing to be free, or what AWS
+// said last of who uses the thing.
+func stillUsed(err, used error) error {
+	var late *awsaccess.TimeoutError
+	if used != nil && errors.As(err, &late) {
+		return fmt.Errorf("after %s: %w", late.Waited.Round(time.Second), used)
+	}
+	return err
 }
 
 // deregisterOld removes the image that has the name in the build region.

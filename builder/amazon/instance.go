@@ -43,6 +43,22 @@ func (e *capacityError) Unwrap() error { return e.Err }
 
 func isCapacity(err error) bool { return slices.Contains(noCapacity, awsaccess.Code(err)) }
 
+// A ladderRetryer does not send a request again that there is no room for,
+// which AWS calls a fault of its own (500): another type or zone is asked for
+// instead.
+type ladderRetryer struct{ aws.RetryerV2 }
+
+// IsErrorRetryable implements [aws.Retryer].
+func (r ladderRetryer) IsErrorRetryable(err error) bool {
+	return !isCapacity(err) && r.RetryerV2.IsErrorRetryable(err)
+}
+
+func onLadder(o *ec2.Options) {
+	if r, ok := o.Retryer.(aws.RetryerV2); ok {
+		o.Retryer = ladderRetryer{r}
+	}
+}
+
 // startInstance starts the instance and waits until it runs. One of an earlier
 // process is found again; it is replaced when nobody has its key any more.
 func (m *machine) startInstance(ctx context.Context, r *builder.Run, s *state) error {
@@ -108,7 +124,7 @@ func (m *machine) startAnywhere(ctx context.Context, c cloud, r *builder.Run, s 
 		if !errors.As(err, &ce) {
 			return err
 		}
-		full = append(full, err)
+		full = append(full, m.explain(ctx, err)) // each by itself: the list is one error
 	}
 	return errors.Join(full...)
 }
@@ -169,7 +185,7 @@ func (m *machine) tryPlace(ctx context.Context, c cloud, r *builder.Run, s *stat
 
 // refused reports whether AWS said no, so that nothing was made.
 func refused(ctx context.Context, err error) bool {
-	return ctx.Err() == nil && awsaccess.Code(err) != "" && !awsaccess.IsTemporary(err)
+	return ctx.Err() == nil && (isCapacity(err) || awsaccess.Code(err) != "" && !awsaccess.IsTemporary(err))
 }
 
 func (m *machine) runOnDemand(ctx context.Context, c cloud, r *builder.Run, s *state, typ string, at place) error {
@@ -181,8 +197,13 @@ func (m *machine) runOnDemand(ctx context.Context, c cloud, r *builder.Run, s *s
 		return err
 	}
 	var out *ec2.RunInstancesOutput
+	var full error
 	err = c.s.Wait(ctx, profileTime, func(ctx context.Context) (bool, error) {
-		out, err = c.RunInstances(ctx, in)
+		out, err = c.RunInstances(ctx, in, onLadder)
+		if isCapacity(err) {
+			full = err
+			return true, nil
+		}
 		// A new profile or group may not be seen by EC2 yet.
 		if err != nil && (s.Profile.ID != "" && strings.Contains(err.Error(), "iamInstanceProfile") || awsaccess.Code(err) == "InvalidGroup.NotFound" && s.Group.ID != "") {
 			return false, nil
@@ -190,12 +211,12 @@ func (m *machine) runOnDemand(ctx context.Context, c cloud, r *builder.Run, s *s
 		return err == nil, err
 	})
 	switch {
-	case isCapacity(err):
+	case full != nil:
 		where := typ
 		if at.Zone != "" {
 			where += " in " + at.Zone
 		}
-		return &capacityError{where, err}
+		return &capacityError{where, full}
 	case err != nil:
 		return err
 	case len(out.Instances) == 0:
@@ -262,16 +283,11 @@ func (m *machine) awaitRunning(ctx context.Context, c cloud, r *builder.Run, s *
 		return err
 	}
 	st := &s.Instance
-	st.Type, st.Nitro, st.Volumes = string(i.InstanceType), m.nitro(string(i.InstanceType)), nil
+	st.Type, st.Nitro, st.Volumes = string(i.InstanceType), m.nitro(string(i.InstanceType)), volumesOf(i)
 	if i.Placement != nil {
 		st.Zone = aws.ToString(i.Placement.AvailabilityZone)
 	}
 	st.Spot = st.Spot || i.InstanceLifecycle == types.InstanceLifecycleTypeSpot
-	for _, b := range i.BlockDeviceMappings {
-		if b.Ebs != nil {
-			st.Volumes = append(st.Volumes, volumeState{aws.ToString(b.DeviceName), aws.ToString(b.Ebs.VolumeId), aws.ToBool(b.Ebs.DeleteOnTermination)})
-		}
-	}
 	m.mu.Lock()
 	m.running = &i
 	m.mu.Unlock()
@@ -360,9 +376,10 @@ func (m *machine) removeInstance(ctx context.Context, r *builder.Run, s *state) 
 	if err != nil {
 		return err
 	}
-	if s.Instance.ID == "" {
+	ids := []string{s.Instance.ID}
+	switch {
+	case s.Instance.ID == "":
 		// The call was made and its answer never seen.
-		var ids []string
 		_, err := c.appears(ctx, true, func(ctx context.Context) (bool, error) {
 			var err error
 			ids, err = m.ourInstances(ctx, c, r)
@@ -371,68 +388,26 @@ func (m *machine) removeInstance(ctx context.Context, r *builder.Run, s *state) 
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			s.Instance.ID, s.Instance.Gone = id, false
-			r.Say("Terminating instance %s", id)
-			if err := m.terminate(ctx, c, s); err != nil {
-				return err
-			}
-		}
-		s.Instance = instanceState{}
-		return nil
+	case s.Instance.Gone:
+		ids = nil
 	}
-	if !s.Instance.Gone {
-		r.Say("Terminating instance %s", s.Instance.ID)
-	}
-	if err := m.terminate(ctx, c, s); err != nil {
+	if err := m.learnVolumes(ctx, c, r, s); err != nil {
 		return err
 	}
-	for _, id := range m.leftover(s) {
-		if err := c.deleteVolume(ctx, id); err != nil {
+	for _, id := range ids {
+		r.Say("Terminating instance %s", id)
+		_, err := c.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+		if err := gone(err, "InvalidInstanceID.NotFound"); err != nil {
 			return err
 		}
 	}
-	for _, v := range s.Instance.Volumes {
-		if !v.Delete && m.vol == nil && m.inLaunch(v.Device) && !slices.Contains(m.leftover(s), v.ID) {
-			r.Say("Volume %s (%s) stays: delete_on_termination is false", v.ID, v.Device)
-		}
+	s.Instance.Gone = true
+	if err := m.removeDisks(ctx, c, r, s); err != nil {
+		return err
 	}
 	s.Instance, s.Swap = instanceState{}, swapState{}
 	m.mu.Lock()
 	m.running = nil
 	m.mu.Unlock()
 	return nil
-}
-
-func (m *machine) inLaunch(device string) bool {
-	return slices.ContainsFunc(m.launch, func(b BlockDevice) bool { return b.DeviceName == device })
-}
-
-// leftover are the disks that outlive the instance and that no option asks to
-// keep.
-func (m *machine) leftover(s *state) []string {
-	var ids []string
-	for _, v := range s.Instance.Volumes {
-		if !v.Delete && !m.inLaunch(v.Device) {
-			ids = append(ids, v.ID)
-		}
-	}
-	for _, id := range append(slices.Clone(s.Swap.Detached), s.Swap.Root) {
-		if id != "" && !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// deleteVolume deletes a volume as soon as nothing uses it.
-func (c cloud) deleteVolume(ctx context.Context, id string) error {
-	return c.s.Wait(ctx, goneTime, func(ctx context.Context) (bool, error) {
-		_, err := c.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: &id})
-		if code := awsaccess.Code(err); code == "VolumeInUse" || code == "IncorrectState" {
-			return false, nil
-		}
-		err = gone(err, "InvalidVolume.NotFound")
-		return err == nil, err
-	})
 }

@@ -190,10 +190,18 @@ func (m *machine) createKey(ctx context.Context, r *builder.Run, s *state, c clo
 			}
 			return m.readKey(s.Key.Name)
 		}
-		if awsaccess.Code(err) == "InvalidKeyPair.Duplicate" && m.comm.TemporaryKeyPairName != "" {
-			s.Key.Begun = false // not ours to delete
+		again := awsaccess.IsUncertain(err)
+		if awsaccess.Code(err) == "InvalidKeyPair.Duplicate" {
+			// Made by a call of ours whose answer was lost, or by somebody else.
+			_, mine, ferr := m.findKey(ctx, c, r.RunID, s.Key.Name)
+			if ferr != nil {
+				return errors.Join(err, ferr)
+			}
+			if again = mine; !mine {
+				s.Key.Begun = false // not ours to delete
+			}
 		}
-		if n == 3 || ctx.Err() != nil || !awsaccess.IsUncertain(err) {
+		if n == 3 || ctx.Err() != nil || !again {
 			return err
 		}
 		if derr := m.deleteKey(ctx, c, s.Key.Name); derr != nil {

@@ -141,22 +141,32 @@ func (m *machine) removeProfile(ctx context.Context, r *builder.Run, s *state) e
 		return err
 	}
 	r.Say("Deleting temporary instance profile %s", p.Name)
+	if err := dropProfile(ctx, sess, p.Name); err != nil {
+		return err
+	}
+	s.Profile = profileState{}
+	return nil
+}
+
+// dropProfile deletes a temporary instance profile and its role, which have the
+// same name, when there are.
+func dropProfile(ctx context.Context, sess *awsaccess.Session, name string) error {
 	c := iamAPI(sess.IAM())
 	steps := []func() error{
 		func() error {
-			_, err := c.RemoveRoleFromInstanceProfile(ctx, &iam.RemoveRoleFromInstanceProfileInput{RoleName: &p.Name, InstanceProfileName: &p.Name})
+			_, err := c.RemoveRoleFromInstanceProfile(ctx, &iam.RemoveRoleFromInstanceProfileInput{RoleName: &name, InstanceProfileName: &name})
 			return err
 		},
 		func() error {
-			_, err := c.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &p.Name, PolicyName: aws.String(policyName)})
+			_, err := c.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String(policyName)})
 			return err
 		},
 		func() error {
-			_, err := c.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &p.Name})
+			_, err := c.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
 			return err
 		},
 		func() error {
-			_, err := c.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &p.Name})
+			_, err := c.DeleteInstanceProfile(ctx, &iam.DeleteInstanceProfileInput{InstanceProfileName: &name})
 			return err
 		},
 	}
@@ -169,9 +179,8 @@ func (m *machine) removeProfile(ctx context.Context, r *builder.Run, s *state) e
 			return err == nil || gone(err, "NoSuchEntity") == nil, gone(err, "NoSuchEntity")
 		})
 		if err != nil {
-			return fmt.Errorf("temporary instance profile %s: %w", p.Name, err)
+			return fmt.Errorf("temporary instance profile %s: %w", name, err)
 		}
 	}
-	s.Profile = profileState{}
 	return nil
 }

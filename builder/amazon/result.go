@@ -27,6 +27,9 @@ func (m *machine) systemImage(s *state, region string, i types.Image) artifact.S
 		Ref:  artifact.Ref{Provider: provider, Region: region, ID: aws.ToString(i.ImageId)},
 		Name: aws.ToString(i.Name), Virtualization: artifact.Virt(virt), Boot: artifact.BootMode(boot), Tags: tagMap(i.Tags),
 	}
+	if out.Tags[tagState] == stateBuilding {
+		out.Tags[tagState] = stateSealed // as it is by now
+	}
 	out.Arch = artifact.Arch(arch)
 	if a, err := artifact.ParseArch(arch); err == nil {
 		out.Arch = a
@@ -67,7 +70,7 @@ func (m *machine) result(ctx context.Context, _ *builder.Run, s *state) (artifac
 	}
 	img := m.systemImage(s, s.Region, *i)
 	if m.intermediary() {
-		img.Tags[tagIntermediary] = "true"
+		img.Tags[tagIntermediary], img.Tags[tagState] = "true", stateBuilding
 	}
 	set.Images = []artifact.SystemImage{img}
 	describe(&set)

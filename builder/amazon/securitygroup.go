@@ -2,7 +2,6 @@ package amazon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -201,19 +200,7 @@ func (m *machine) removeGroup(ctx context.Context, r *builder.Run, s *state) err
 		}
 	}
 	r.Say("Deleting temporary security group %s", s.Group.ID)
-	err = c.s.Wait(ctx, groupTime, func(ctx context.Context) (bool, error) {
-		_, err := c.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: &s.Group.ID})
-		switch awsaccess.Code(err) {
-		case "DependencyViolation", "InvalidGroup.InUse":
-			return false, nil
-		}
-		err = gone(err, "InvalidGroup.NotFound")
-		return err == nil, err
-	})
-	var late *awsaccess.TimeoutError
-	if errors.As(err, &late) {
-		return fmt.Errorf("security group %s is still in use: %w", s.Group.ID, err)
-	}
+	err = c.dropGroup(ctx, s.Group.ID)
 	if err == nil {
 		s.Group = thing{}
 	}

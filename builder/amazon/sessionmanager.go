@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -95,11 +97,12 @@ func (m *machine) openSession(ctx context.Context, r *builder.Run, s *state) err
 	if err != nil {
 		return err
 	}
-	return m.startPlugin(ctx, in, out, port, sess.Region())
+	return m.startPlugin(ctx, sess, in, out, port)
 }
 
 // startPlugin starts the plugin and waits until its port takes connections.
-func (m *machine) startPlugin(ctx context.Context, in *ssm.StartSessionInput, out *ssm.StartSessionOutput, port int, region string) error {
+func (m *machine) startPlugin(ctx context.Context, sess *awsaccess.Session, in *ssm.StartSessionInput, out *ssm.StartSessionOutput, port int) error {
+	region := sess.Region()
 	answer, err := json.Marshal(map[string]string{
 		"SessionId": aws.ToString(out.SessionId), "StreamUrl": aws.ToString(out.StreamUrl), "TokenValue": aws.ToString(out.TokenValue),
 	})
@@ -111,25 +114,28 @@ func (m *machine) startPlugin(ctx context.Context, in *ssm.StartSessionInput, ou
 		return err
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	cmd := exec.CommandContext(life, sessionPlugin, sessionEnv, region, "StartSession", m.access.Profile, string(params), "https://ssm."+region+".amazonaws.com")
+	cmd := exec.CommandContext(life, sessionPlugin, sessionEnv, region, "StartSession", m.access.Profile, string(params), sessionEndpoint(region, sess.Partition()))
 	cmd.Env = append(os.Environ(), sessionEnv+"="+string(answer))
+	var said ending
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.WaitDelay = 5 * time.Second // a child of it may hold the pipe
+	t := &tunnel{port: port, id: aws.ToString(out.SessionId), stop: stop, done: make(chan struct{})}
+	m.tunnel = t // there is a session to end, whatever becomes of the plugin
 	if err := cmd.Start(); err != nil {
-		stop()
+		close(t.done)
 		return fmt.Errorf("%s: %w", sessionPlugin, err)
 	}
-	t := &tunnel{port: port, id: aws.ToString(out.SessionId), stop: stop, done: make(chan struct{})}
 	var ended error
 	go func() {
 		ended = cmd.Wait()
 		close(t.done)
 	}()
-	m.tunnel = t
 	wait, over := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("%s did not open port %d", sessionPlugin, port))
 	defer over()
 	return poll.Until(wait, poll.Backoff{}, func(ctx context.Context) (bool, error) {
 		select {
 		case <-t.done:
-			return false, fmt.Errorf("%s ended before it opened port %d: %v", sessionPlugin, port, ended)
+			return false, fmt.Errorf("%s ended before it opened port %d (%v): %s", sessionPlugin, port, ended, said.text())
 		default:
 		}
 		var d net.Dialer
@@ -139,6 +145,36 @@ func (m *machine) startPlugin(ctx context.Context, in *ssm.StartSessionInput, ou
 		}
 		return true, conn.Close()
 	})
+}
+
+// sessionEndpoint is where the plugin finds the Session Manager.
+func sessionEndpoint(region, partition string) string {
+	host := "ssm." + region + ".amazonaws.com"
+	if partition == "aws-cn" {
+		host += ".cn"
+	}
+	return "https://" + host
+}
+
+// ending keeps the end of what a program says.
+type ending struct {
+	mu  sync.Mutex
+	end []byte
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	const most = 1 << 10
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.end = append(e.end, p...)
+	e.end = e.end[max(0, len(e.end)-most):]
+	return len(p), nil
+}
+
+func (e *ending) text() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.TrimSpace(string(e.end))
 }
 
 // closeSession ends the tunnel of this process; one of a process that is gone

@@ -127,7 +127,7 @@ func (m *machine) runFleet(ctx context.Context, c cloud, r *builder.Run, s *stat
 	if err := r.Save(); err != nil {
 		return err
 	}
-	out, err := c.CreateFleet(ctx, in)
+	out, err := c.CreateFleet(ctx, in, onLadder)
 	what := "a spot instance of the type " + strings.Join(m.run.types(), " or ")
 	if isCapacity(err) {
 		return &capacityError{what, err}

@@ -13,10 +13,16 @@ import (
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/awsaccess"
 	"github.com/ingot-build/ingot/internal/communicator/ssh"
+	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/event"
 )
 
-const stoppedTime = 30 * time.Minute // Windows installs its updates first
+const (
+	stoppedTime = 30 * time.Minute // Windows installs its updates first
+	// selfStoppedTime is for a guest that the template has shut down: sysprep,
+	// with updates before it.
+	selfStoppedTime = 2 * time.Hour
+)
 
 // stop has the instance shut down, which gives its disks the content that an
 // image can rely on. A spot instance cannot be stopped: CreateImage reboots
@@ -29,16 +35,32 @@ func (m *machine) stop(ctx context.Context, r *builder.Run, s *state) error {
 	if err != nil {
 		return err
 	}
-	if err := m.leaveGuest(ctx, r, s); err != nil {
-		return err
+	if m.conn != nil {
+		// One that shut itself down is not waited for to answer.
+		i, there, err := c.instance(ctx, s.Instance.ID)
+		if err != nil {
+			return err
+		}
+		if there && i.State.Name == types.InstanceStateNameRunning {
+			err = m.leaveGuest(ctx, r, s)
+		} else if there {
+			err = m.ended(i)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if s.Instance.Spot {
 		return nil
 	}
 	if m.run.DisableStop {
 		r.Say("Waiting for instance %s to be stopped by its last provisioner (disable_stop_instance)", s.Instance.ID)
-		limit := time.Duration(0) // only the template knows
-		return m.awaitStopped(ctx, c, s, limit)
+		err := m.awaitStopped(ctx, c, s, selfStoppedTime)
+		var late *awsaccess.TimeoutError
+		if errors.As(err, &late) {
+			err = diag.WithHint(err, "with disable_stop_instance = true the last provisioner must shut the guest down, or aws_polling give it longer")
+		}
+		return err
 	}
 	r.Say("Stopping instance %s", s.Instance.ID)
 	err = c.s.Wait(ctx, settleTime, func(ctx context.Context) (bool, error) {
@@ -62,13 +84,7 @@ func (m *machine) awaitStopped(ctx context.Context, c cloud, s *state, limit tim
 		if err != nil || !there {
 			return false, err
 		}
-		switch i.State.Name {
-		case types.InstanceStateNameStopped:
-			return true, nil
-		case types.InstanceStateNameTerminated, types.InstanceStateNameShuttingDown:
-			return false, fmt.Errorf("instance %s is %s%s: there is nothing to make an image of", s.Instance.ID, i.State.Name, reason(i.StateReason))
-		}
-		return false, nil
+		return i.State.Name == types.InstanceStateNameStopped, m.ended(i)
 	})
 	var late *awsaccess.TimeoutError
 	if errors.As(err, &late) {
@@ -76,6 +92,20 @@ func (m *machine) awaitStopped(ctx context.Context, c cloud, s *state, limit tim
 	}
 	s.Stopped = err == nil
 	return err
+}
+
+// ended says that an instance is gone for good, with its disks; nil when it is
+// not.
+func (m *machine) ended(i types.Instance) error {
+	switch i.State.Name {
+	case types.InstanceStateNameTerminated, types.InstanceStateNameShuttingDown:
+		err := fmt.Errorf("instance %s is %s%s: there is nothing to make an image of", aws.ToString(i.InstanceId), i.State.Name, reason(i.StateReason))
+		if m.run.DeadMan > 0 {
+			err = diag.WithHint(err, "dead_man = %q may be less than the build takes", m.run.DeadMan)
+		}
+		return err
+	}
+	return nil
 }
 
 // leaveGuest takes away what this build put into the guest.

@@ -84,6 +84,9 @@ func (m *machine) renderTags(s *state, tags Tags) (Tags, error) {
 // ofRun are the tags that say whose a thing is.
 func ofRun(r *builder.Run) []tag { return []tag{{tagRun, r.RunID}, {tagBuild, r.Build}} }
 
+// unfinished are those of what may become an artifact.
+func unfinished(r *builder.Run) []tag { return append(ofRun(r), tag{tagState, stateBuilding}) }
+
 // runTags are for what serves the build.
 func (m *machine) runTags(r *builder.Run, s *state, more ...tag) ([]types.Tag, error) {
 	user, err := m.renderTags(s, mergeTags(m.run.RunTags, m.run.RunTagEntries))
@@ -110,7 +113,7 @@ func (m *machine) launchTags(r *builder.Run, s *state) ([]types.TagSpecification
 	}
 	return []types.TagSpecification{
 		spec(types.ResourceTypeInstance, instance),
-		spec(types.ResourceTypeVolume, tagged(disk, ofRun(r)...)),
+		spec(types.ResourceTypeVolume, tagged(disk, unfinished(r)...)),
 		spec(types.ResourceTypeNetworkInterface, nic),
 	}, nil
 }
@@ -145,7 +148,7 @@ func (m *machine) imageTags(r *builder.Run, s *state) (image, snapshot []types.T
 // facts are what every image and snapshot says of itself.
 func (m *machine) facts(r *builder.Run, s *state) []tag {
 	arch, virt, boot := m.nature(s)
-	return append(ofRun(r),
+	return append(unfinished(r),
 		tag{tagArch, arch}, tag{tagVirt, virt}, tag{tagBoot, boot}, tag{tagSource, s.Source.ID},
 		tag{tagVersion, m.version}, tag{tagTemplate, r.Template})
 }
@@ -169,6 +172,9 @@ func (c cloud) ensureTags(ctx context.Context, i types.Image, snapshots []string
 	has := tagMap(i.Tags)
 	missing := slices.ContainsFunc(image, func(t types.Tag) bool {
 		v, ok := has[aws.ToString(t.Key)]
+		if aws.ToString(t.Key) == tagState {
+			return !ok // what it says changes
+		}
 		return !ok || v != aws.ToString(t.Value)
 	})
 	if !missing && !force {

@@ -126,7 +126,7 @@ func (m *machine) snapshotVolumes(ctx context.Context, r *builder.Run, s *state)
 		if err != nil {
 			return err
 		}
-		ours := append(ofRun(r), tag{tagDevice, v.DeviceName}, tag{tagSource, s.Source.ID}, tag{tagVersion, m.version}, tag{tagTemplate, r.Template})
+		ours := append(unfinished(r), tag{tagDevice, v.DeviceName}, tag{tagSource, s.Source.ID}, tag{tagVersion, m.version}, tag{tagTemplate, r.Template})
 		shots = append(shots, shot{id, v.DeviceName, description, tagged(user, ours...)})
 		opts = append(opts, v)
 	}
@@ -136,12 +136,21 @@ func (m *machine) snapshotVolumes(ctx context.Context, r *builder.Run, s *state)
 	if err := m.takeSnapshots(ctx, c, r, s, shots); err != nil {
 		return err
 	}
+	var marked []string
 	for n, v := range opts {
 		if err := c.share(ctx, []string{s.Snapshots[n].ID}, v.SnapshotUsers, v.SnapshotGroups); err != nil {
 			return err
 		}
+		if isBuilding(shots[n].tags) {
+			marked = append(marked, s.Snapshots[n].ID)
+		}
 	}
-	return nil
+	for _, v := range s.Instance.Volumes {
+		if !v.Delete && m.marksVolumes() {
+			marked = append(marked, v.ID)
+		}
+	}
+	return c.seal(ctx, stateSealed, marked...)
 }
 
 // volumeResult is the artifact of amazon-ebsvolume: the volumes that stay and

@@ -73,6 +73,7 @@ func decryptPassword(key secret.String, data string) (secret.String, error) {
 	if !ok {
 		return secret.String{}, diag.WithHint(fmt.Errorf("the password of Windows cannot be opened with a key of the type %T", raw), `use an RSA key: temporary_key_pair_type = "rsa"`)
 	}
+	//lint:ignore SA1019 it is how EC2 encrypts passwords
 	text, err := rsa.DecryptPKCS1v15(rand.Reader, private, box)
 	if err != nil {
 		return secret.String{}, fmt.Errorf("open the password of Windows: %w", err)

@@ -5,6 +5,7 @@ package buildertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,9 +39,18 @@ type Config struct {
 	// its files.
 	Remove func(set artifact.Set) error
 
+	// Reopen, when not nil, is the driver's: what a crash left is then given
+	// up by a builder that is opened by its place alone, unfinished copies
+	// included.
+	Reopen func(place json.RawMessage, b builder.Info) (builder.Builder, error)
+
 	// Stride tests only each so many-th crash point, for builders that take
 	// long. 0: all.
 	Stride int
+
+	// First is the first crash point that is tested, so that several suites
+	// can share the points. 0: the first there is.
+	First int
 
 	// Timeout bounds each call to the builder. 0: a minute.
 	Timeout time.Duration
@@ -107,7 +117,7 @@ func Run(t *testing.T, c Config) {
 	if t.Failed() {
 		return // what fails without a crash says nothing with one
 	}
-	for n := 1; n <= appends; n += c.Stride {
+	for n := max(1, c.First); n <= appends; n += c.Stride {
 		for _, after := range []bool{false, true} {
 			for _, resume := range []bool{false, true} {
 				cr := crash{at: n, after: after}
@@ -124,12 +134,17 @@ func Run(t *testing.T, c Config) {
 func crashed(t *testing.T, c Config, cr crash, resume bool) {
 	s := newScenario(t, c, fmt.Sprintf("%s-%t", cr, resume))
 	first := s.process(cr)
+	place := first.place()
 	first.untilCrash()
 	if !first.log.crashed {
 		t.Fatalf("the build has fewer than %d records this time", cr.at)
 	}
 	second := s.process(never)
 	set, sealed := second.sealed()
+	if c.Reopen != nil && !resume {
+		second.giveUp(place, set, sealed)
+		return
+	}
 	if resume && !sealed {
 		set, sealed = second.build(), true
 	}

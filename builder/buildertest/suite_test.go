@@ -3,6 +3,7 @@ package buildertest_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -31,6 +32,7 @@ const (
 	copies      fault = "copies"      // nothing: it is right, and copies to regions
 	copiesTwice fault = "copiesTwice" // makes a further copy when it is asked again
 	keepsHelper fault = "keepsHelper" // leaves what only served the copying
+	keepsCopy   fault = "keepsCopy"   // leaves a copy that is given up
 )
 
 type state struct{ VM string }
@@ -70,6 +72,19 @@ func copier(m *builder.Machine[state], dir string, f fault) {
 			return set, gone(os.Remove(helper))
 		},
 		Partial: func(set artifact.Set, _ []artifact.SystemImage) artifact.Set { return set },
+		Unfinished: func(_ context.Context, c *builder.Copy, _ *state) ([]builder.Thing, error) {
+			name := "copy-" + c.Region + "-" + c.Token
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				return nil, gone(err)
+			}
+			return []builder.Thing{{Kind: "copy", ID: name, At: c.Region}}, nil
+		},
+		Abandon: func(_ context.Context, c *builder.Copy, _ *state) error {
+			if f == keepsCopy {
+				return nil
+			}
+			return gone(os.Remove(filepath.Join(dir, "copy-"+c.Region+"-"+c.Token)))
+		},
 	}
 }
 
@@ -146,7 +161,7 @@ func open(dir string, f fault) builder.Builder {
 	if f == ignoresStop {
 		m.Boots = nil
 	}
-	if f == copies || f == copiesTwice || f == keepsHelper {
+	if f == copies || f == copiesTwice || f == keepsHelper || f == keepsCopy {
 		copier(m, dir, f)
 	}
 	return m
@@ -167,6 +182,7 @@ func run(t *testing.T, f fault) {
 		Open: func(*testing.T) (builder.Builder, builder.Info) {
 			return open(dir, f), builder.Info{Name: "x", Type: "folder"}
 		},
+		Reopen: func(json.RawMessage, builder.Info) (builder.Builder, error) { return open(dir, f), nil },
 		Leftovers: func() (left []string) {
 			all, err := filepath.Glob(filepath.Join(dir, "*vm*"))
 			if err != nil {
@@ -197,7 +213,7 @@ func TestSuite(t *testing.T) {
 	for f, said := range map[fault]string{
 		leaks: "left after the clean-up", forgets: "left after the clean-up", repeats: "file exists",
 		destroys: "did not survive", ignoresStop: "after the cancel",
-		copiesTwice: "asked for again", keepsHelper: "left after the clean-up",
+		copiesTwice: "asked for again", keepsHelper: "left after the clean-up", keepsCopy: "given up, and there is",
 	} {
 		t.Run(string(f), func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSuite$")

@@ -33,7 +33,11 @@ type Config struct {
 }
 
 // Driver returns the builder "file".
-func Driver() builder.Driver { return builder.NewDriver("file", open) }
+func Driver() builder.Driver {
+	d := builder.NewDriver("file", open)
+	d.Reopen = reopen
+	return d
+}
 
 // A state is what a run has done.
 type state struct {
@@ -45,7 +49,10 @@ type state struct {
 }
 
 // A build is one build of the file.
-type build struct{ Config }
+type build struct {
+	Config
+	base string // what relative folders in the state are in, "" for the working directory
+}
 
 func open(c Config, _ builder.Info) (builder.Builder, error) {
 	var errs []error
@@ -55,7 +62,10 @@ func open(c Config, _ builder.Info) (builder.Builder, error) {
 	if c.Source != "" && c.Content != "" {
 		errs = append(errs, diag.Fieldsf([]string{"source", "content"}, "only one of source and content may be set"))
 	}
-	b := build{c}
+	return build{Config: c}.machine(), errors.Join(errs...)
+}
+
+func (b build) machine() *builder.Machine[state] {
 	return &builder.Machine[state]{
 		Checks: b.check,
 		Boots: []builder.Step[state]{
@@ -65,7 +75,10 @@ func open(c Config, _ builder.Info) (builder.Builder, error) {
 		},
 		Connect: connect,
 		Result:  b.result,
-	}, errors.Join(errs...)
+		Where:   b.where,
+		Holds:   b.holds,
+		Intends: b.intent,
+	}
 }
 
 func (b build) check(context.Context) error {
@@ -86,6 +99,14 @@ func (b build) check(context.Context) error {
 		return diag.WithHint(fmt.Errorf("target %s is the source", b.Target), "name another file")
 	}
 	return nil
+}
+
+func (b build) intent() builder.Intent {
+	out := builder.Intent{Name: b.Target}
+	if _, err := os.Lstat(b.Target); err == nil {
+		out.Replaces = []string{b.Target}
+	}
+	return out
 }
 
 func (b build) makeDirs(_ context.Context, r *builder.Run, s *state) error {
@@ -124,8 +145,12 @@ func (b build) look(s *state) error {
 // removeDirs removes the folders that are empty: that of a kept target is not.
 func (b build) removeDirs(_ context.Context, _ *builder.Run, s *state) error {
 	for i := len(s.Dirs) - 1; i >= 0; i-- {
-		if err := os.Remove(s.Dirs[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			left, rerr := os.ReadDir(s.Dirs[i])
+		dir := s.Dirs[i]
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(b.base, dir)
+		}
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			left, rerr := os.ReadDir(dir)
 			if rerr == nil && len(left) > 0 {
 				return nil
 			}

@@ -36,6 +36,7 @@ func TestConformance(t *testing.T) {
 		dir := t.TempDir()
 		target := filepath.Join(dir, "a", "b", "target")
 		buildertest.Run(t, buildertest.Config{
+			Reopen: Driver().Reopen,
 			Open: func(t *testing.T) (builder.Builder, builder.Info) {
 				return mustOpen(t, Config{Source: source, Target: target}), info
 			},
@@ -57,6 +58,7 @@ func TestConformance(t *testing.T) {
 		put(t, target, "old")
 		sealed := false
 		buildertest.Run(t, buildertest.Config{
+			Reopen: Driver().Reopen,
 			Open: func(t *testing.T) (builder.Builder, builder.Info) {
 				return mustOpen(t, Config{Content: "new", Target: target}), info
 			},

@@ -35,7 +35,11 @@ const (
 )
 
 // Driver describes the builder "qemu".
-func Driver() builder.Driver { return builder.NewDriver("qemu", open) }
+func Driver() builder.Driver {
+	d := builder.NewDriver("qemu", open)
+	d.Reopen, d.Sweep = reopen, sweep
+	return d
+}
 
 // state is what the journal knows of a build.
 type state struct {
@@ -111,6 +115,7 @@ func open(c Config, info builder.Info) (builder.Builder, error) {
 
 func (m *machine) steps() builder.Builder {
 	return &builder.Machine[state]{
+		Intends: m.intent,
 		Checks:  m.check,
 		Resolve: m.resolve,
 		Boots: []builder.Step[state]{
@@ -132,6 +137,8 @@ func (m *machine) steps() builder.Builder {
 			{Name: "publish", Do: m.publish, Undo: m.unpublish, Product: true},
 		},
 		Result: m.result,
+		Where:  m.where,
+		Holds:  m.holds,
 	}
 }
 

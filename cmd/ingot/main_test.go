@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ingot": main, "packer": main})
+	testscript.Main(m, map[string]func(){"ingot": main, "packer": main, "ingot-mortal": mortal})
 }
 
 // TestScripts runs what a user does, without a machine.

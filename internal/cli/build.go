@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -23,6 +24,7 @@ type runFlags struct {
 	debug, timestamps bool
 	parallel          int
 	onError, progress string
+	timeout           time.Duration
 }
 
 func (o *runFlags) declare(fs *flag.FlagSet) {
@@ -32,6 +34,7 @@ func (o *runFlags) declare(fs *flag.FlagSet) {
 	fs.BoolVar(&o.timestamps, "timestamp-ui", false, "put the time before each line")
 	fs.IntVar(&o.parallel, "parallel-builds", 0, "`number` of builds at a time; 0, the default, is all")
 	fs.Var(choice{&o.onError, onErrors}, "on-error", "after a failed step: `cleanup`, abort, ask or run-cleanup-provisioner")
+	fs.Var(period{&o.timeout}, "timeout", "stop and clean up after this `time`, such as 2h; the default is never")
 	fs.Var(choice{&o.progress, progresses}, "progress", "how to show the run: `auto`, tty, plain or json")
 }
 
@@ -84,10 +87,6 @@ func buildCommand() *command {
 
 func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	a.show(o.runFlags)
-	if err := o.legacy(path); err != nil {
-		a.report.error(err)
-		return exitFailed
-	}
 	if o.local {
 		defer a.useLocal()(ctx)
 	}
@@ -98,7 +97,7 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	plan, ok := a.plan(ctx, t, diags, compile.Options{
 		Only: o.only, Except: o.except, Force: o.force, Debug: o.debug, OnError: o.onError,
 	}, secrets)
-	if !ok {
+	if !ok && (diags.HasErrors() || plan == nil || len(plan.Builds) == 0) {
 		return exitFailed
 	}
 	id, err := uuid.NewV7() // sorts by time
@@ -111,9 +110,13 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 		a.report.error(err)
 		return exitFailed
 	}
-	return a.carryOut(ctx, pipeline.Run, plan, o.runFlags, pipeline.Options{
+	code := a.carryOut(ctx, pipeline.Run, plan, o.runFlags, pipeline.Options{
 		RunID: id.String(), StateDir: state, Mask: secrets.Mask, Call: newCall(in, o, t),
 	})
+	if !ok { // as in Packer, the builds without a mistake were run
+		return exitFailed
+	}
+	return code
 }
 
 // show sets how errors and the run are shown.
@@ -127,7 +130,8 @@ func (a *app) show(o runFlags) {
 }
 
 // plan turns a template into a plan and tells what is wrong with it. It reports
-// whether the plan can be carried out.
+// whether nothing is. The plan has the builds that nothing is wrong with; it is
+// nil when there is none to carry out.
 func (a *app) plan(ctx context.Context, t *hcl.Template, diags diag.List, o compile.Options, secrets *secret.Set) (*pipeline.Plan, bool) {
 	var plan *pipeline.Plan
 	if !t.Broken {
@@ -135,33 +139,41 @@ func (a *app) plan(ctx context.Context, t *hcl.Template, diags diag.List, o comp
 		p, more := compile.Plan(t, a.set, o)
 		plan, diags = p, append(diags, more...)
 	}
-	diags = hcl.Dedupe(diags)
+	diags = append(hcl.Dedupe(diags), unpublished(t)...)
 	a.report.diagnostics(masked(diags, secrets), t.Files)
-	if diags.HasErrors() {
-		return nil, false
-	}
 	if err := context.Cause(ctx); err != nil {
 		a.report.error(err)
 		return nil, false
 	}
-	return plan, true
+	return plan, !diags.HasErrors()
+}
+
+// unpublished tells, once, that there is no registry to publish to.
+func unpublished(t *hcl.Template) (out diag.List) {
+	all := []*hcl.Registry{t.Registry}
+	for _, b := range t.Builds {
+		all = append(all, b.Registry)
+	}
+	for _, r := range all {
+		if r != nil {
+			out.Warnf(&r.Range, "Nothing is published to HCP Packer", "hcp_packer_registry is read and checked, and otherwise passed over: artifacts are not registered anywhere.")
+			break
+		}
+	}
+	return out
 }
 
 // carryOut runs the plan with do, [pipeline.Run] or [pipeline.Resume], with
 // its readers attached. It completes opts.
 func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.Plan, pipeline.Options) (pipeline.Result, error), plan *pipeline.Plan, o runFlags, opts pipeline.Options) int {
-	r, err := a.readers(o)
-	if err != nil {
-		a.report.error(err)
-		return exitFailed
-	}
+	r := a.readers(o)
 	bus := event.NewBus(a.Now, opts.Mask, r.list...)
 	if o.debug {
 		bus.Emit(event.Say{Text: "Debug mode enabled. Builds will not be parallelized."})
 	}
 	quit := a.tellInterrupts(ctx, bus)
 	opts.Version, opts.Events, opts.Now, opts.Abort = a.Version, bus, a.Now, a.Abort
-	opts.Parallel, opts.OnError, opts.Debug = max(0, o.parallel), pipeline.OnError(o.onError), o.debug
+	opts.Parallel, opts.OnError, opts.Debug, opts.Timeout = max(0, o.parallel), pipeline.OnError(o.onError), o.debug, o.timeout
 	type ending struct {
 		res pipeline.Result
 		err error
@@ -190,7 +202,7 @@ func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.P
 	}
 	code, made := outcome(end.res)
 	if made {
-		a.report.say("\nThe image is made; what is missing is made by: " + programName + " resume " + opts.RunID)
+		a.report.say("\nThe image is made; what is missing is made by: " + a.name() + " resume " + opts.RunID)
 	}
 	return code
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type Streams struct {
 	Cwd      string   // absolute
 	Version  string   // of Ingot
 	Program  string   // path of the executable, for shell completion
+	Name     string   // what the program was called by; "" is ingot
 	Now      func() time.Time
 	Chdir    func(dir string) error // makes dir the working directory; nil: relative paths in options stay as they are
 
@@ -55,14 +57,16 @@ type Streams struct {
 
 // Main runs the command that args name and returns the exit code. The first
 // interrupt ends ctx, its cause an [*InterruptError]; the later ones are in s.
-func Main(ctx context.Context, s Streams, set component.Set, args []string) int {
-	a := &app{Streams: s, set: set, commands: commands()}
+func Main(ctx context.Context, s Streams, builtin component.Builtin, args []string) int {
+	a := &app{Streams: s, builtin: builtin, commands: commands()}
+	a.set = builtin(a.platform(nil))
 	if line, _ := a.lookup("COMP_LINE"); line != "" {
 		a.complete(line)
 		return exitDone
 	}
 	args, machine := withoutFlag(args, machineFlag)
 	a.report = newReport(s, machine)
+	a.report.renamed = a.renamed
 	if len(args) == 0 {
 		a.usage()
 		return exitNoSuch
@@ -85,15 +89,24 @@ func Main(ctx context.Context, s Streams, set component.Set, args []string) int 
 		}
 		return exitNoSuch
 	}
-	return a.run(ctx, c, args[1:])
+	if err := a.checkConfig(); err != nil && !slices.Contains(unconfigured, c.name) {
+		a.report.error(err)
+		return exitFailed
+	}
+	return a.logged(c, func() int { return a.run(ctx, c, args[1:]) })
 }
+
+// unconfigured are the commands that Packer's configuration is not about.
+var unconfigured = []string{"completion", "local", "resume", "version"}
 
 // An app is one run of the program.
 type app struct {
 	Streams
-	set      component.Set
+	builtin  component.Builtin
+	set      component.Set // of builtin, for where this run's components call out to
 	commands []*command
 	report   *report
+	log      *commandLog // nil: none is asked for
 }
 
 // A command is one word of the command line.
@@ -111,11 +124,15 @@ type command struct {
 
 func commands() []*command {
 	return []*command{
-		buildCommand(), completionCommand(), consoleCommand(), fmtCommand(), inspectCommand(), resumeCommand(), validateCommand(), versionCommand(),
+		buildCommand(), completionCommand(), consoleCommand(), fixCommand(), fmtCommand(), gcCommand(), upgradeCommand(), initCommand(), inspectCommand(),
+		localCommand(), planCommand(), pluginsCommand(), resumeCommand(), runsCommand(), validateCommand(), versionCommand(),
 	}
 }
 
 func (a *app) find(name string) *command {
+	if name == "plugin" { // as Packer has it
+		name = "plugins"
+	}
 	for _, c := range a.commands {
 		if c.name == name {
 			return c
@@ -138,11 +155,11 @@ func (a *app) run(ctx context.Context, c *command, args []string) int {
 	do := c.prepare(a, fs)
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		a.report.say(c.help())
+		a.report.say(a.helpOf(c))
 		return exitDone
 	case err != nil:
 		a.report.fail(sentence(err.Error()) + "\n")
-		a.report.say(c.help())
+		a.report.say(a.helpOf(c))
 		return exitFailed
 	}
 	return do(ctx, fs.Args())
@@ -150,6 +167,10 @@ func (a *app) run(ctx context.Context, c *command, args []string) int {
 
 // wrong tells how a command is used; it returns the exit code.
 func (a *app) wrong(name string, args []string, want string) int {
+	return a.misused(a.find(name), args, want)
+}
+
+func (a *app) misused(c *command, args []string, want string) int {
 	text := "This command takes " + want + "."
 	for _, arg := range args {
 		if len(arg) > 1 && arg[0] == '-' {
@@ -158,7 +179,7 @@ func (a *app) wrong(name string, args []string, want string) int {
 		}
 	}
 	a.report.fail(text + "\n")
-	a.report.say(a.find(name).help())
+	a.report.say(a.helpOf(c))
 	return exitFailed
 }
 

@@ -309,7 +309,7 @@ func TestNoHome(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	for line, want := range map[string]string{
-		"ingot ":                  "build completion console fmt inspect resume validate version",
+		"ingot ":                  strings.Join((&app{commands: commands()}).names(), " "),
 		"ingot b":                 "build",
 		"ingot -auto":             "-autocomplete-install -autocomplete-uninstall",
 		"ingot build -on":         "-on-error= -only=",
@@ -321,6 +321,8 @@ func TestComplete(t *testing.T) {
 		"ingot fmt -":             "-check -diff -help -machine-readable -recursive -write",
 		"ingot completion ":       "bash zsh fish",
 		"ingot nothing -":         "",
+		"ingot plugins ":          "installed required install remove",
+		"ingot plan -j":           "-json",
 		"ingot":                   "",
 	} {
 		var out buffer

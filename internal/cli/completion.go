@@ -17,13 +17,13 @@ import (
 )
 
 // The scripts ask the program itself, with the line in COMP_LINE. PROGRAM is
-// how it is called. bash and readline fall back to paths where nothing is
+// how it is run, NAME what it is called. bash and readline fall back to paths where nothing is
 // printed; zsh and fish are told to.
 const (
-	bashScript = `complete -o bashdefault -o default -o nospace -C PROGRAM ingot`
+	bashScript = `complete -o bashdefault -o default -o nospace -C PROGRAM NAME`
 
-	zshScript = `#compdef ingot
-_ingot() {
+	zshScript = `#compdef NAME
+_NAME() {
   local -a found
   found=("${(@f)$(COMP_SHELL=zsh COMP_LINE="${(j: :)words[1,CURRENT]}" PROGRAM)}")
   found=(${found:#})
@@ -33,9 +33,9 @@ _ingot() {
     _files
   fi
 }
-compdef _ingot ingot`
+compdef _NAME NAME`
 
-	fishScript = `function __ingot_complete
+	fishScript = `function __NAME_complete
     set -lx COMP_SHELL fish
     set -lx COMP_LINE (commandline -cp)
     set -l found (PROGRAM)
@@ -45,14 +45,14 @@ compdef _ingot ingot`
         __fish_complete_path (commandline -ct)
     end
 end
-complete -c ingot -f -a "(__ingot_complete)"`
+complete -c NAME -f -a "(__NAME_complete)"`
 )
 
 var shells = []string{"bash", "zsh", "fish"}
 
-func completionScript(shell, program string) string {
+func completionScript(shell, program, name string) string {
 	s := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}[shell]
-	return strings.ReplaceAll(s, "PROGRAM", program)
+	return strings.NewReplacer("PROGRAM", program, "NAME", name).Replace(s)
 }
 
 func completionCommand() *command {
@@ -73,7 +73,7 @@ func completionCommand() *command {
 				if len(args) != 1 || !slices.Contains(shells, args[0]) {
 					return a.wrong("completion", args, "one of bash, zsh, fish")
 				}
-				if _, err := io.WriteString(a.Out, completionScript(args[0], programName)+"\n"); err != nil {
+				if _, err := io.WriteString(a.Out, completionScript(args[0], a.name(), a.name())+"\n"); err != nil {
 					return exitFailed
 				}
 				return exitDone
@@ -97,7 +97,7 @@ func (a *app) startFiles() []startFile {
 	}
 	for _, name := range []string{".bashrc", ".bash_profile", ".bash_login", ".profile"} {
 		if path := filepath.Join(home, name); isFile(path) {
-			out = append(out, startFile{path: path, line: completionScript("bash", a.Program)})
+			out = append(out, startFile{path: path, line: completionScript("bash", a.Program, a.name())})
 			break
 		}
 	}
@@ -109,8 +109,8 @@ func (a *app) startFiles() []startFile {
 		config = filepath.Join(home, ".config")
 	}
 	if st, err := os.Stat(filepath.Join(config, "fish")); err == nil && st.IsDir() {
-		path := filepath.Join(config, "fish", "completions", programName+".fish")
-		out = append(out, startFile{path: path, line: completionScript("fish", a.Program), whole: true})
+		path := filepath.Join(config, "fish", "completions", a.name()+".fish")
+		out = append(out, startFile{path: path, line: completionScript("fish", a.Program, a.name()), whole: true})
 	}
 	return out
 }
@@ -124,7 +124,7 @@ func (a *app) installCompletion(_ context.Context) int {
 	files := a.startFiles()
 	if len(files) == 0 {
 		a.report.error(diag.WithHint(errors.New("no shell of this user was found"),
-			"there is neither a .bashrc, .bash_profile, .profile or .zshrc in the home folder nor a fish configuration; %s completion prints a script", programName))
+			"there is neither a .bashrc, .bash_profile, .profile or .zshrc in the home folder nor a fish configuration; %s completion prints a script", a.name()))
 		return exitFailed
 	}
 	return a.eachStartFile(files, "completion is installed in ", func(text, line string) string {

@@ -4,9 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ingot-build/ingot/hcl"
-	"github.com/ingot-build/ingot/internal/diag"
 	"github.com/ingot-build/ingot/internal/secret"
 )
 
@@ -53,6 +53,25 @@ func (c choice) Set(s string) error {
 	return fmt.Errorf("it is one of %s", strings.Join(c.allowed, ", "))
 }
 
+// A period is a flag with a time that is not negative.
+type period struct{ value *time.Duration }
+
+func (p period) String() string {
+	if p.value == nil || *p.value == 0 {
+		return ""
+	}
+	return p.value.String()
+}
+
+func (p period) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return fmt.Errorf("it is a time such as 90s, 30m or 2h")
+	}
+	*p.value = d
+	return nil
+}
+
 // A tristate is a bool flag that knows whether it was given.
 type tristate struct{ set, value bool }
 
@@ -90,6 +109,8 @@ func declareCompatible(fs *flag.FlagSet, names ...string) {
 	about := map[string]string{
 		"ignore-prerelease-plugins": "taken for compatibility: everything is built in",
 		"use-sequential-evaluation": "taken for compatibility: locals and data sources are always evaluated in the order they need",
+		"upgrade":                   "taken for compatibility: what is built in has no other version",
+		"force":                     "taken for compatibility: what is built in is always there",
 		"skip-enforcement":          "taken for compatibility: there are no provisioners enforced from outside",
 	}
 	for _, n := range names {
@@ -105,23 +126,11 @@ func (s *selectFlags) declare(fs *flag.FlagSet) {
 	fs.Var(&s.except, "except", "leave out the builds and post-processors that match `glob,glob,…`")
 }
 
-// legacy reports a template that Packer would read as its old JSON format,
-// which has no HCL in it.
-func (t templateFlags) legacy(path string) error {
-	if t.configType == "hcl2" {
-		return nil
-	}
-	if path == "-" || strings.HasSuffix(path, ".json") && !strings.HasSuffix(path, ".pkr.json") {
-		return diag.WithHint(fmt.Errorf("%s would be a template in Packer's old JSON format, which is not read", path),
-			"convert it once with `packer hcl2_upgrade`; a template in HCL's JSON form is named *.pkr.json, or given with -config-type=hcl2")
-	}
-	return nil
-}
-
 // inputs is what the language needs beside the template.
 func (a *app) inputs(path string, t templateFlags, secrets *secret.Set) hcl.Inputs {
 	return hcl.Inputs{
 		Path: path, VarFiles: t.varFiles, Vars: t.vars,
 		Env: a.Env, Cwd: a.Cwd, Version: PackerVersion, Now: a.Now(), Secrets: secrets,
+		Stdin: &replay{in: a.In}, ForceHCL: t.configType == "hcl2",
 	}
 }

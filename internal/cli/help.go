@@ -8,7 +8,7 @@ import (
 
 func (a *app) usage() {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: %s [--version] [--help] <command> [<args>]\n\nAvailable commands are:\n", programName)
+	fmt.Fprintf(&b, "Usage: %s [--version] [--help] <command> [<args>]\n\nAvailable commands are:\n", a.name())
 	for _, c := range a.commands {
 		fmt.Fprintf(&b, "    %-12s %s\n", c.name, c.synopsis)
 	}
@@ -16,6 +16,9 @@ func (a *app) usage() {
 		"    -machine-readable          machine-readable output, in every command\n" +
 		"    -autocomplete-install      complete commands and flags in the shells of this user\n" +
 		"    -autocomplete-uninstall    undo that")
+	if a.asPacker() {
+		b.WriteString("\n\n" + a.identity())
+	}
 	a.report.say(b.String())
 }
 
@@ -29,7 +32,7 @@ func (a *app) help(args []string) int {
 		a.usage()
 		return exitNoSuch
 	}
-	a.report.say(c.help())
+	a.report.say(a.helpOf(c))
 	return exitDone
 }
 
@@ -40,18 +43,19 @@ func (c *command) flags() *flag.FlagSet {
 	return fs
 }
 
-func (c *command) help() string {
+// helpOf is the help of a command, in the name the program goes by.
+func (a *app) helpOf(c *command) string {
 	var b strings.Builder
 	args := c.args
 	options := ""
 	fs := c.flags()
-	fs.VisitAll(func(f *flag.Flag) { options += flagHelp(f) })
+	fs.VisitAll(func(f *flag.Flag) { options += a.renamed(flagHelp(f)) })
 	if options != "" {
 		args = strings.TrimSpace("[options] " + args)
 	}
-	fmt.Fprintf(&b, "Usage: %s %s %s\n\n", programName, c.name, args)
-	for _, l := range strings.Split(strings.TrimSpace(c.about), "\n") {
-		b.WriteString(strings.TrimRight("  "+strings.TrimSpace(l), " ") + "\n")
+	b.WriteString(strings.TrimRight(fmt.Sprintf("Usage: %s %s %s", a.name(), c.name, args), " ") + "\n\n")
+	for _, l := range strings.Split(strings.TrimSpace(a.renamed(c.about)), "\n") {
+		b.WriteString(strings.TrimRight("  "+strings.Trim(l, "\t"), " ") + "\n")
 	}
 	if options != "" {
 		b.WriteString("\nOptions:\n\n" + options)

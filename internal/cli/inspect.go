@@ -35,16 +35,19 @@ func inspectCommand() *command {
 }
 
 func (a *app) inspect(ctx context.Context, path string, flags templateFlags) int {
-	if err := flags.legacy(path); err != nil {
-		a.report.error(err)
-		return exitFailed
-	}
 	t, diags, secrets := a.describe(ctx, path, flags)
 	if diags.HasErrors() {
 		a.report.diagnostics(masked(diags, secrets), t.Files)
 		return exitFailed
 	}
-	a.report.say(secrets.Mask("Ingot Inspect: HCL2 mode\n\n" + describeValues(t) + "\n" + describeBuilds(t)))
+	title := "Ingot Inspect: HCL2 mode"
+	if a.asPacker() {
+		title = "Packer Inspect: HCL2 mode"
+	}
+	if t.Legacy {
+		title = strings.Replace(title, "HCL2", "JSON", 1)
+	}
+	a.report.say(secrets.Mask(title + "\n\n" + describeValues(t) + "\n" + describeBuilds(t)))
 	return exitDone
 }
 

@@ -44,7 +44,7 @@ func localCommand() *command {
 		prepare: func(a *app, _ *flag.FlagSet) func(context.Context, []string) int {
 			return func(ctx context.Context, args []string) int {
 				if len(args) == 0 {
-					a.report.say(localCommand().help())
+					a.report.say(a.helpOf(localCommand()))
 					return exitNoSuch
 				}
 				for _, c := range localCommands() {
@@ -57,7 +57,7 @@ func localCommand() *command {
 					text += fmt.Sprintf(" Did you mean %q?", near)
 				}
 				a.report.fail(text + "\n")
-				a.report.say(localCommand().help())
+				a.report.say(a.helpOf(localCommand()))
 				return exitNoSuch
 			}
 		},

@@ -66,7 +66,7 @@ func (a *app) ensureService(ctx context.Context) error {
 	if err := a.localBackground(ctx, 0, false); err != nil {
 		return err
 	}
-	a.report.say("The local cloud is served in the background now; " + programName + " local down ends that.")
+	a.report.say("The local cloud is served in the background now; " + a.name() + " local down ends that.")
 	return nil
 }
 

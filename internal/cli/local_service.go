@@ -51,7 +51,7 @@ func localUp() *command {
 // wrongLocal tells how a command of local is used.
 func (a *app) wrongLocal(c *command, want string) int {
 	a.report.fail("This command takes " + want + ".\n")
-	a.report.say(c.help())
+	a.report.say(a.helpOf(c))
 	return exitFailed
 }
 

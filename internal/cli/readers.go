@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/ingot-build/ingot/internal/event"
 	"github.com/ingot-build/ingot/internal/ui"
@@ -36,17 +33,16 @@ func (r *readers) close() (errs []error) {
 
 // readers returns the view that o asks for, the run's log, and the logs that
 // the environment asks for.
-func (a *app) readers(o runFlags) (*readers, error) {
+func (a *app) readers(o runFlags) *readers {
 	r := &readers{restore: func() {}}
-	toStderr, err := a.debugLog(r)
-	if err != nil {
-		return nil, err
+	if a.log != nil {
+		r.list = append(r.list, a.log)
 	}
-	r.list = append(r.list, a.view(o, toStderr, r))
+	r.list = append(r.list, a.view(o, a.log != nil && a.log.stderr, r))
 	runLog := &ui.RunLog{}
 	r.list = append(r.list, runLog)
 	r.closes = append(r.closes, runLog.Close)
-	return r, nil
+	return r
 }
 
 func (a *app) view(o runFlags, logged bool, r *readers) event.Reader {
@@ -74,33 +70,4 @@ func (a *app) view(o runFlags, logged bool, r *readers) event.Reader {
 func (a *app) live(logged bool) bool {
 	term, _ := a.lookup("TERM")
 	return a.OutTerminal && term != "dumb" && term != "" && !(logged && a.ErrTerminal)
-}
-
-// debugLog adds the logs that INGOT_LOG and INGOT_LOG_PATH, or Packer's
-// variables of these names, ask for.
-func (a *app) debugLog(r *readers) (toStderr bool, err error) {
-	on, path := a.setting("LOG"), a.setting("LOG_PATH")
-	switch {
-	case path != "":
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(a.Cwd, path)
-		}
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return false, fmt.Errorf("log: %w", err)
-		}
-		l := ui.NewLog(f)
-		r.list = append(r.list, l)
-		r.closes = append(r.closes, func() error {
-			if err := f.Close(); l.Err() == nil {
-				return err
-			}
-			return l.Err()
-		})
-		return false, nil
-	case on != "" && on != "0":
-		r.list = append(r.list, ui.NewLog(a.Err))
-		return true, nil
-	}
-	return false, nil
 }

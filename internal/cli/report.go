@@ -17,6 +17,7 @@ type report struct {
 	machine *ui.Machine // nil: for a person
 	json    *ui.JSON    // nil: for a person
 	color   bool
+	renamed func(text string) string // puts in the name the program goes by; nil: none
 }
 
 func newReport(s Streams, machine bool) *report {
@@ -61,15 +62,19 @@ func (r *report) error(err error) {
 		r.diagnostics(list.List, nil)
 		return
 	}
-	var l diag.List
-	l.Errorf(nil, sentence(err.Error()), "%s", sentence(diag.Hint(err)))
+	text, hint := err.Error(), sentence(diag.Hint(err))
+	if r.renamed != nil {
+		text, hint = r.renamed(text), r.renamed(hint)
+	}
 	if r.json != nil {
+		var l diag.List
+		l.Errorf(nil, sentence(text), "%s", hint)
 		r.json.Diagnostics(l)
 		return
 	}
-	text := "Error: " + err.Error()
-	if h := diag.Hint(err); h != "" {
-		text += "\n\n" + sentence(h)
+	text = "Error: " + text
+	if hint != "" {
+		text += "\n\n" + hint
 	}
 	r.fail(text)
 }

@@ -87,6 +87,9 @@ func (a *app) resume(ctx context.Context, run string, o resumeOptions) int {
 		a.report.say("Run " + id + " is finished: there is nothing left to do.")
 		return exitDone
 	}
+	if err := st.Refusal(); err != nil {
+		return fail(err)
+	}
 	call := st.Call
 	if call == nil {
 		return fail(diag.WithHint(fmt.Errorf("run %s cannot be resumed: Ingot %s did not keep its command line", id, st.Version),

@@ -82,7 +82,7 @@ func (a *app) unfinished(state string) (runs []listedRun, older int, _ error) {
 		case err != nil:
 			runs = append(runs, listedRun{Type: "run", Run: id, Error: err.Error()})
 			continue
-		case st.Done() || st.Call == nil:
+		case st.Done() || st.Abandoned() || st.Call == nil:
 			continue
 		}
 		path := st.Call.Template
@@ -161,7 +161,7 @@ func (r listedRun) state() string {
 
 func (a *app) runList(runs []listedRun, older int, state string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Runs that are not finished, the newest last; go on with %s resume RUN:\n", programName)
+	fmt.Fprintf(&b, "Runs that are not finished, the newest last; go on with %s resume RUN:\n", a.name())
 	if older > 0 {
 		fmt.Fprintf(&b, "\n  %d older ones are in %s\n", older, state)
 	}

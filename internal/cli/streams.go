@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func StreamsOf(in, out, err *os.File, env []string, version string) (Streams, er
 		exe = programName
 	}
 	return Streams{
-		In: in, Out: out, Err: err, Env: env, Cwd: cwd, Version: version, Program: exe, Now: time.Now, Chdir: os.Chdir,
+		In: in, Out: out, Err: err, Env: env, Cwd: cwd, Version: version, Program: exe, Name: filepath.Base(os.Args[0]), Now: time.Now, Chdir: os.Chdir,
 		InTerminal:  foreground(in),
 		OutTerminal: foreground(out),
 		ErrTerminal: term.IsTerminal(int(err.Fd())),

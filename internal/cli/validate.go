@@ -44,10 +44,6 @@ func validateCommand() *command {
 }
 
 func (a *app) validate(ctx context.Context, path string, o validateOptions) int {
-	if err := o.legacy(path); err != nil {
-		a.report.error(err)
-		return exitFailed
-	}
 	secrets := &secret.Set{}
 	in := a.inputs(path, o.templateFlags, secrets)
 	in.WarnUndeclared, in.SyntaxOnly = !o.noWarn, o.syntaxOnly
@@ -57,6 +53,9 @@ func (a *app) validate(ctx context.Context, path string, o validateOptions) int 
 		diags = append(diags, more...)
 	}
 	diags = hcl.Dedupe(diags)
+	if !o.syntaxOnly {
+		diags = append(diags, unpublished(t)...)
+	}
 	a.report.diagnostics(masked(diags, secrets), t.Files)
 	switch {
 	case diags.HasErrors():

@@ -35,9 +35,12 @@ func TestViewAndColor(t *testing.T) {
 			if a.report.color != tt.color {
 				t.Errorf("colour %v, want %v", a.report.color, tt.color)
 			}
-			r, err := a.readers(runFlags{progress: tt.progress})
-			if err != nil {
-				t.Fatal(err)
+			var r *readers
+			if code := a.logged(&command{name: "build"}, func() int {
+				r = a.readers(runFlags{progress: tt.progress})
+				return exitDone
+			}); code != exitDone {
+				t.Fatalf("exit code %d", code)
 			}
 			defer r.close()
 			found := false

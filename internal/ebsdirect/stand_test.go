@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,16 @@ import (
 	"github.com/ingot-build/ingot/internal/awsaccess"
 	"github.com/ingot-build/ingot/internal/secret"
 )
+
+// TestMain hides the settings of whoever runs the tests from the SDK.
+func TestMain(m *testing.M) {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "AWS_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // A snap is a snapshot of a [stand].
 type snap struct {

@@ -54,6 +54,8 @@ const (
 	KindProcessed Kind = "processed" // Step, a post-processor, made Data
 	KindRestart   Kind = "restart"   // everything recorded of the build before is undone; it begins anew
 	KindEnded     Kind = "ended"     // the build is over until a resume; Data is an Ending
+	KindPlace     Kind = "place"     // Data says where the build works, for whoever discards what it made
+	KindAbandoned Kind = "abandoned" // nothing is left of the build but Data, an Ending's artifacts; it is never resumed
 )
 
 // A Header is the data of the first record.
@@ -92,6 +94,7 @@ type Call struct {
 type Ending struct {
 	Error     string         `json:"error,omitempty"`     // "" when the build succeeded
 	Left      bool           `json:"left,omitempty"`      // things were left on purpose or could not be removed
+	Until     *time.Time     `json:"until,omitempty"`     // until when they are to be left; nil: as soon as somebody can they may go
 	Artifacts []artifact.Set `json:"artifacts,omitempty"` // what there is
 }
 

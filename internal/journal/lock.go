@@ -79,8 +79,13 @@ func Held(dir string) error {
 	if err := flock(f, syscall.LOCK_SH); err != nil {
 		return refused(dir, f, err)
 	}
+	unlock(f)
 	return nil
 }
+
+// unlock gives the lock back. Closing the file, which does it otherwise, leaves
+// it to a child that was forked and has not yet run its program.
+func unlock(f *os.File) { _ = flock(f, syscall.LOCK_UN) }
 
 func flock(f *os.File, how int) error { return syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) }
 
@@ -96,6 +101,7 @@ func refused(dir string, f *os.File, err error) error {
 }
 
 func (l *lock) release() error {
+	unlock(l.f)
 	if err := l.f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("lock: %w", err)
 	}

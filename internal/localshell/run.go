@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/diag"
@@ -43,7 +44,11 @@ func (r *Runner) Run(ctx context.Context, d communicator.Data, out event.Sink) e
 }
 
 // writeInline puts the inline lines into a file that only the user can read.
+// Meanwhile no child is forked: until it runs its program it would have the
+// file open, too, and what is open for writing cannot be run (ETXTBSY).
 func (r *Runner) writeInline() (path string, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	f, err := os.CreateTemp("", "ingot-shell-*"+r.cfg.TempfileExtension)
 	if err != nil {
 		return "", fmt.Errorf("write inline script: %w", err)

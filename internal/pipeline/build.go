@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ type work struct {
 	run    *builder.Run
 	past   *past // what is done of it, also by earlier processes
 	keep   bool  // leave what the build made: -on-error=abort, or the answer to a question
+	failed bool  // what the build made could not be removed
 	answer bool  // the person at the terminal has decided what happens next
 }
 
@@ -37,7 +39,7 @@ func runBuild(ctx context.Context, b Build, dir string, log builder.Log, recs []
 		return res
 	}
 	if err := context.Cause(ctx); err != nil && !before.done() {
-		res.Err, res.Cancelled, res.Sealed, res.Artifacts = err, true, before.sealed != nil, before.left()
+		res.Err, res.Cancelled, res.Sealed, res.Artifacts = err, !isDeadline(err), before.sealed != nil, before.left()
 		return res
 	}
 	start := o.Now()
@@ -53,13 +55,20 @@ func runBuild(ctx context.Context, b Build, dir string, log builder.Log, recs []
 		return res
 	}
 
+	ctx, stop := bounded(ctx, b.Timeout, "the build", w.out)
+	defer stop()
 	res.Artifacts, res.Err = w.do(ctx)
-	res.Cancelled = res.Err != nil && ctx.Err() != nil
+	res.Err = late(ctx, res.Err)
+	res.Cancelled = res.Err != nil && ctx.Err() != nil && !isDeadline(context.Cause(ctx))
 	res.Partial = !res.Cancelled && isPartial(res.Err)
 	res.Sealed = w.past.sealed != nil
 	res.Elapsed = o.Now().Sub(start)
 
-	end := journal.Ending{Left: w.keep, Artifacts: res.Artifacts}
+	end := journal.Ending{Left: w.keep || w.failed, Artifacts: res.Artifacts}
+	if w.keep && !w.failed {
+		until := o.Now().Add(keepTime).UTC()
+		end.Until = &until
+	}
 	ended := event.BuildEnded{Elapsed: res.Elapsed, Artifacts: res.Artifacts, Cancelled: res.Cancelled}
 	if res.Err != nil {
 		end.Error = "failed"
@@ -94,6 +103,9 @@ func (w *work) do(ctx context.Context) (arts []artifact.Set, err error) {
 		if _, err := bld.Base(ctx); err != nil {
 			return nil, err
 		}
+		if err := w.place(ctx, bld); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.MkdirAll(w.run.Dir, 0o700); err != nil {
 		return w.past.left(), fmt.Errorf("folder of the build: %w", err)
@@ -117,6 +129,26 @@ func (w *work) do(ctx context.Context) (arts []artifact.Set, err error) {
 		return arts, err
 	}
 	return arts, errors.Join(err, w.discard(ctx, bld))
+}
+
+// place journals where the build works, so that what it makes can be removed
+// without its template.
+func (w *work) place(ctx context.Context, bld builder.Builder) error {
+	p, ok := bld.(builder.Placer)
+	if !ok {
+		return nil
+	}
+	js, err := p.Place(ctx)
+	if err != nil || js == nil {
+		return err
+	}
+	if w.opts.Mask != nil {
+		// No option of it is a secret, unless its value came from one.
+		if js = []byte(w.opts.Mask(string(js))); !json.Valid(js) {
+			return errors.New("the build's place has a secret in it that cannot be left out")
+		}
+	}
+	return w.run.Record(journal.KindPlace, "", placeRecord{Type: w.Info.Type, Name: w.Info.Name, Place: js})
 }
 
 // startAnew removes what an earlier process made for a build that it did not
@@ -176,9 +208,9 @@ func (w *work) discard(ctx context.Context, bld builder.Builder) error {
 	ctx, stop := cleanupContext(ctx, discardTime, w.opts.Abort)
 	defer stop()
 	if err := bld.Discard(ctx, w.run); err != nil {
-		w.keep = true
+		w.failed = true
 		return diag.WithHint(fmt.Errorf("clean-up is not complete: %w", err),
-			"what is left is recorded in %s", filepath.Join(filepath.Dir(w.run.Dir), journal.FileName))
+			"what is left is recorded, and removed by: ingot gc -run %s", w.Info.RunID)
 	}
 	saveLogs(w.run.Dir)
 	if err := os.RemoveAll(w.run.Dir); err != nil {
@@ -198,7 +230,7 @@ func saveLogs(dir string) {
 }
 
 func (w *work) tellKept(d communicator.Data) {
-	text := "Left in place as asked: nothing of this build was cleaned up."
+	text := fmt.Sprintf("Left in place as asked: nothing of this build was cleaned up. It is kept for %s; after that, or with -run %s, ingot gc removes it.", keepTime, w.Info.RunID)
 	if d.Host != "" {
 		key := ""
 		if d.KeyFile != "" {

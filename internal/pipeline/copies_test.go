@@ -29,7 +29,7 @@ func TestCopies(t *testing.T) {
 			kinds = append(kinds, k)
 		}
 	}
-	want := "run begin state done guest provision begin state done sealed regions copies collected processed undo ended"
+	want := "run place begin state done guest provision begin state done sealed regions copies collected processed undo ended"
 	if got := strings.Join(kinds, " "); got != want {
 		t.Errorf("journal\n %s\nwant\n %s", got, want)
 	}

@@ -166,7 +166,9 @@ func partial(set artifact.Set, copies []artifact.SystemImage) artifact.Set {
 	return set
 }
 
-func (f *fleet) open(builder.Info) (builder.Builder, error) {
+func (f *fleet) open(builder.Info) (builder.Builder, error) { return f.machine(), nil }
+
+func (f *fleet) machine() *builder.Machine[fleetState] {
 	return &builder.Machine[fleetState]{
 		Boots: []builder.Step[fleetState]{{
 			Name: "start", Do: f.start,
@@ -191,8 +193,10 @@ func (f *fleet) open(builder.Info) (builder.Builder, error) {
 		Copies: &builder.Copies[fleetState]{
 			Regions: func(*fleetState) []string { return f.regions },
 			Copy:    f.copy, Conclude: f.conclude, Partial: partial,
+			Unfinished: f.unfinished, Abandon: f.abandon,
 		},
-	}, nil
+		Where: f.where, Holds: f.holds,
+	}
 }
 
 // build is the plan of a build in the fleet: a provisioner, and a

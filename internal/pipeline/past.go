@@ -21,6 +21,16 @@ type past struct {
 	collected *artifact.Set // the artifact with every copy
 	processed map[string]artifact.Set
 	ended     *journal.Ending // nil: the process that worked on it last did not end it
+	where     placeRecord     // for whoever discards what was made
+	abandoned *journal.Ending // what was made is given up, but for its artifacts
+}
+
+// A placeRecord is what another process needs to open the builder again
+// without the template.
+type placeRecord struct {
+	Type  string          `json:"type"`
+	Name  string          `json:"name"`
+	Place json.RawMessage `json:"place"`
 }
 
 func (p *past) done() bool { return p.ended != nil && p.ended.Error == "" }
@@ -30,6 +40,10 @@ func (p *past) left() []artifact.Set {
 	switch {
 	case p.ended != nil && len(p.ended.Artifacts) > 0:
 		return p.ended.Artifacts
+	case p.abandoned != nil && len(p.abandoned.Artifacts) > 0:
+		return p.abandoned.Artifacts
+	case p.collected != nil:
+		return []artifact.Set{*p.collected}
 	case p.sealed != nil:
 		return []artifact.Set{*p.sealed}
 	}
@@ -62,11 +76,16 @@ func newPast() *past {
 }
 
 func (p *past) add(r journal.Record) error {
-	p.ended = nil
-	if r.Kind == journal.KindEnded {
+	switch r.Kind {
+	case journal.KindAbandoned:
+		return decode(r, &p.abandoned)
+	case journal.KindPlace:
+		p.ended = nil
+		return decode(r, &p.where)
+	case journal.KindEnded:
 		return decode(r, &p.ended)
 	}
-	p.begun = true
+	p.ended, p.begun = nil, true
 	switch r.Kind {
 	case journal.KindBegin, journal.KindProvision:
 		p.steps = append(p.steps, r.Step)

@@ -20,9 +20,11 @@ type Plan struct {
 type Build struct {
 	Info           builder.Info // RunID is set by the run
 	Open           func(builder.Info) (builder.Builder, error)
+	Later          []string // the builder's options whose values are not known yet: Open fails
 	Provisioners   []Provisioner
 	ErrorCleanup   *Provisioner      // runs only when provisioning failed
 	PostProcessors [][]PostProcessor // chains, each from the builder's artifact
+	Timeout        time.Duration     // of the whole build, its clean-up excepted; 0: none
 }
 
 // A Provisioner is one step of a build and how to treat it.

@@ -29,6 +29,9 @@ func Resume(ctx context.Context, plan *Plan, o Options) (_ Result, err error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("resume: %w", err)
 	}
+	if slices.ContainsFunc(recs, func(r journal.Record) bool { return r.Kind == journal.KindAbandoned }) {
+		return Result{}, givenUp(o.RunID)
+	}
 	builds, extra, err := known(h.Builds, plan.Builds)
 	if err != nil {
 		return Result{}, err

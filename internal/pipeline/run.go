@@ -29,8 +29,12 @@ const (
 	RunCleanupProvisioner OnError = "run-cleanup-provisioner" // as Abort, after the error-cleanup-provisioner
 )
 
-// discardTime bounds the clean-up of one build.
-const discardTime = 5 * time.Minute
+const (
+	// discardTime bounds the clean-up of one build.
+	discardTime = 5 * time.Minute
+	// keepTime is how long what was left on purpose is kept from [Collect].
+	keepTime = 24 * time.Hour
+)
 
 // ErrAborted is the cause of a clean-up that was told to stop waiting.
 var ErrAborted = errors.New("clean-up was aborted")
@@ -46,6 +50,7 @@ type Options struct {
 	OnError  OnError
 	Debug    bool
 	Abort    <-chan struct{} // closed: clean-ups stop waiting; may be nil
+	Timeout  time.Duration   // of the whole run, clean-ups excepted; 0: none
 
 	Mask   func(string) string // hides secrets in what is journaled of an error; nil: errors are not journaled
 	Call   *journal.Call       // for the journal of a new run; nil: it cannot be resumed
@@ -105,6 +110,8 @@ func runAll(ctx context.Context, builds []Build, j *journal.Journal, recs []jour
 	}
 	o.Events.Emit(event.RunStarted{Run: o.RunID, Dir: dir, Version: o.Version, Builds: names})
 	res := Result{Builds: make([]BuildResult, len(builds))}
+	ctx, stop := bounded(ctx, o.Timeout, "the run", o.Events)
+	defer stop()
 	var g errgroup.Group
 	if o.Debug {
 		g.SetLimit(1)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,16 @@ import (
 	"github.com/ingot-build/ingot/internal/awsaccess"
 	"github.com/ingot-build/ingot/internal/secret"
 )
+
+// TestMain hides the settings of whoever runs the tests from the SDK.
+func TestMain(m *testing.M) {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "AWS_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 const block = 512 << 10
 

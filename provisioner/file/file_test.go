@@ -254,7 +254,7 @@ func TestKey(t *testing.T) {
 	}
 	third, fourth, fifth := tree(t, files), tree(t, files), tree(t, files)
 	for _, err := range []error{
-		os.Chmod(third+"/app/a", 0o600), os.Rename(fourth+"/app/a", fourth+"/app/b"),
+		os.Chmod(third+"/app/a", 0o604), os.Rename(fourth+"/app/a", fourth+"/app/b"),
 		os.Remove(fifth + "/app/l"), os.Symlink("x", fifth+"/app/l"),
 	} {
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,9 +185,21 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// freePort returns a port nobody listens on, and that no other call returns.
+// It is below the ports that the kernel gives to those who ask for any, which
+// might get it before the server does.
 func freePort(t testing.TB) int {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Helper()
+	for range 1000 {
+		port := 20000 + (os.Getpid()*61+int(ports.Add(1)))%12000
+		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
 }
+
+var ports atomic.Int32 // counts calls of freePort

@@ -27,7 +27,7 @@ func TestDialTellsWhyItFailed(t *testing.T) {
 		"unreachable": {Target{Host: "no-such-host.invalid", Port: 22}, communicator.Unreachable},
 		"silent":      {Target{Host: "127.0.0.1", Port: silent.port()}, communicator.Silent},
 	} {
-		_, err := Dial(testContext(t), prepared(t, func(cfg *communicator.Config) { cfg.SSHTimeout = time.Second }), tc.target, event.Discard)
+		_, err := Dial(testContext(t), prepared(t, func(cfg *communicator.Config) { cfg.SSHTimeout = 3 * time.Second }), tc.target, event.Discard)
 		var connect *communicator.ConnectError
 		if !errors.As(err, &connect) || connect.Why != tc.why || diag.Hint(err) == "" || connect.Err == nil {
 			t.Errorf("%s: %v", name, err)
@@ -159,8 +159,10 @@ func TestReconnect(t *testing.T) {
 		}
 	}
 	s.stop()
-	go s.start2()
-	if out, _, err := output(t, c, "echo back"); err != nil || out != "back\n" {
+	joined := s.restart()
+	out, _, err := output(t, c, "echo back")
+	joined()
+	if err != nil || out != "back\n" {
 		t.Fatalf("after a reboot: %q %v", out, err)
 	}
 	_ = c.Close()

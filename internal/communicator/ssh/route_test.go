@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/internal/event"
@@ -23,8 +24,16 @@ func addrOf(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa
 
 func tunnel(port int, to string) string { return fmt.Sprintf("%d:%s", port, to) }
 
-// start2 starts a server that was stopped, from another goroutine.
-func (s *sshd) start2() { s.start() }
+// restart starts a server that was stopped, on another goroutine, which joined
+// waits for.
+func (s *sshd) restart() (joined func()) {
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		s.start()
+	}()
+	return func() { <-started }
+}
 
 func listenEcho(t *testing.T) string {
 	t.Helper()
@@ -98,10 +107,11 @@ func TestBastion(t *testing.T) {
 			t.Errorf("after a break: %v", err)
 		}
 		b.stop()
-		go b.start2()
+		joined := b.restart()
 		if _, _, err := output(t, c, "true"); err != nil {
 			t.Errorf("after a break of the bastion: %v", err)
 		}
+		joined()
 	})
 	t.Run("password", func(t *testing.T) {
 		b := newGoServer(t, onlyPassword("pw"))
@@ -124,7 +134,7 @@ func TestBastion(t *testing.T) {
 		target := s.target()
 		target.Port = freePort(t)
 		cfg := prepared(t, with("pw"))
-		cfg.SSHTimeout = 2e9
+		cfg.SSHTimeout = 5 * time.Second
 		_, err = Dial(testContext(t), cfg, target, event.Discard)
 		var connect *communicator.ConnectError
 		if !errors.As(err, &connect) || connect.Why != communicator.Refused {
@@ -163,7 +173,7 @@ func TestSOCKSProxy(t *testing.T) {
 		t.Error("the proxy was not asked")
 	}
 	cfg := prepared(t, with("pass"))
-	cfg.SSHTimeout = 2e9
+	cfg.SSHTimeout = 5 * time.Second
 	target := s.target()
 	target.Port = freePort(t)
 	_, err := Dial(testContext(t), cfg, target, event.Discard)

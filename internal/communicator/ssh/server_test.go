@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,15 +194,24 @@ func output(t testing.TB, c communicator.Communicator, line string) (string, str
 	return stdout.String(), stderr.String(), err
 }
 
+// freePort returns a port nobody listens on, and that no other call returns.
+// It is below the ports that the kernel gives to those who ask for any, which
+// might get it before it is used.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 20000 + (os.Getpid()*61+int(ports.Add(1)))%12000
+		ln, err := net.Listen("tcp", addrOf(port)) //nolint:noctx // at once
+		if err == nil {
+			_ = ln.Close()
+			return port
+		}
 	}
-	defer ln.Close() //nolint:errcheck // test
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
+
+var ports atomic.Int32 // counts calls of freePort
 
 func shortTemp(t testing.TB) string {
 	t.Helper()

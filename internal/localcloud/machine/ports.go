@@ -59,7 +59,7 @@ func probe(address string, port int) (everywhere bool, err error) {
 	addr := hostAddr(address, port)
 	ln, err := net.Listen("tcp4", addr)
 	if err == nil {
-		return false, ln.Close()
+		return false, hangUp(ln)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		other, oerr := net.Listen("tcp4", hostAddr(nobody, port))
@@ -67,10 +67,18 @@ func probe(address string, port int) (everywhere bool, err error) {
 			return true, nil
 		}
 		if oerr == nil {
-			_ = other.Close()
+			_ = hangUp(other)
 		}
 	}
 	return false, portError(addr, err)
+}
+
+// hangUp closes ln so that its port is free at once: a child that was forked
+// has ln open, too, until it runs its program.
+func hangUp(ln net.Listener) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return ln.Close()
 }
 
 func portError(addr string, err error) error {

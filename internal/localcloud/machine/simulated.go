@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	gossh "golang.org/x/crypto/ssh"
 
@@ -165,7 +166,7 @@ func (m *simulation) prepare() error {
 		return err
 	}
 	for name, text := range guestCommands {
-		if err := os.WriteFile(filepath.Join(m.home, "bin", name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+		if err := writeProgram(filepath.Join(m.home, "bin", name), text); err != nil {
 			return err
 		}
 	}
@@ -195,6 +196,15 @@ func (m *simulation) prepare() error {
 	}
 	m.pipe, err = openControl(filepath.Join(m.home, "control"))
 	return err
+}
+
+// writeProgram writes a program. Meanwhile no child is forked: until it runs
+// its own program it would have the file open, too, and what is open for
+// writing cannot be run (ETXTBSY).
+func writeProgram(path, text string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, []byte(text), 0o700) //nolint:gosec // a program
 }
 
 // hostKey returns the guest's host key, which its first start makes.
@@ -302,7 +312,7 @@ func (m *simulation) end(halted bool) {
 	}
 	m.ended, m.halted = true, halted
 	if m.listen != nil {
-		_ = m.listen.Close()
+		_ = hangUp(m.listen)
 		m.listen = nil
 	}
 	m.cut()
@@ -366,7 +376,7 @@ func (m *simulation) SetPorts(_ context.Context, ports []int) error {
 		m.listen = ln
 		m.tasks.Go(func() { m.accept(ln) })
 	case !open && m.listen != nil:
-		_ = m.listen.Close()
+		_ = hangUp(m.listen)
 		m.listen = nil
 	}
 	return nil

@@ -33,6 +33,7 @@ const maxBody = 16 << 20
 type Options struct {
 	Faults *faults.Injector                        // nil: those of the cloud's folder
 	Seen   func(service, action, region string)    // told of each call before it is served; may be nil
+	Served func()                                  // told when a call that was seen is over, however it ended; may be nil
 	Failed func(service, action string, err error) // told of faults of ours; may be nil
 	Now    func() time.Time                        // nil: time.Now
 }
@@ -94,6 +95,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call.Action = svc.action(call)
+	if s.opts.Served != nil {
+		defer s.opts.Served()
+	}
 	if s.opts.Seen != nil {
 		s.opts.Seen(call.Service, call.Action, call.Region)
 	}

@@ -66,7 +66,7 @@ func Start(ctx context.Context, c *localcloud.Cloud, addr string, announce bool,
 		}
 	}()
 	if announce {
-		if s.lock, err = hold(c.Dir()); err != nil {
+		if s.lock, err = hold(ctx, c.Dir()); err != nil {
 			return nil, err
 		}
 	}
@@ -155,18 +155,38 @@ func (e *RunningError) Error() string {
 	return fmt.Sprintf("the local cloud in %s is served already, at %s by process %d", e.Dir, e.Info.URL, e.Info.PID)
 }
 
+// A look at the lock ([Find]) holds it for a moment: taking it is tried again
+// before it counts as held.
+const (
+	holdTries = 25
+	holdPause = 20 * time.Millisecond
+)
+
 // hold takes the lock that the service of a folder holds.
-func hold(dir string) (*os.File, error) {
+func hold(ctx context.Context, dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, serviceLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("local cloud: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = flock(f)
+	for n := 1; n < holdTries && err != nil; n++ {
+		if err := poll.Sleep(ctx, holdPause); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		err = flock(f)
+	}
+	if err != nil {
 		info, _ := read(dir) // it may not be written yet
 		return nil, errors.Join(&RunningError{dir, info}, f.Close())
 	}
+	// What a killed service left would be taken for this one's.
+	if err := withdraw(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return f, nil
 }
+
+func flock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
 
 func announceAt(dir string, i Info) error {
 	raw, err := json.Marshal(i)
@@ -200,6 +220,8 @@ func Find(dir string) (i Info, ok bool) {
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil {
+		// Closing alone leaves it to a child that is about to run a program.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		return i, false
 	}
 	i, err = read(dir)
