@@ -40,17 +40,25 @@ func TestFix(t *testing.T) {
 		{"disk size", `{"type": "qemu", "disk_size": 4096}`, `{"type": "qemu", "disk_size": "4096M"}`},
 		{"disk size in quotes", `{"type": "qemu", "disk_size": "4096"}`, `{"type": "qemu", "disk_size": "4096M"}`},
 		{"disk size with a unit", `{"type": "qemu", "disk_size": "4G"}`, `{"type": "qemu", "disk_size": "4G"}`},
-		{"override", `["builders"] {"builders": [{"type": "vmware"}], "provisioners": [{"type": "shell", "override": {"vmware": {"a": 1}}}]}`,
-			`["builders"] {"builders": [{"type": "vmware-iso"}], "provisioners": [{"type": "shell", "override": {"vmware-iso": {"a": 1}}}]}`},
-		{"override of a name", `["builders"] {"builders": [{"type": "vmware", "name": "a"}], "provisioners": [{"type": "shell", "override": {"a": {}}}]}`,
-			`["builders"] {"builders": [{"type": "vmware-iso", "name": "a"}], "provisioners": [{"type": "shell", "override": {"a": {}}}]}`},
-		{"manifest", `["post"] {"post-processors": [{"type": "manifest", "filename": "x"}, [{"type": "manifest", "filename": "y"}], "manifest"]}`,
-			`["post"] {"post-processors": [{"type": "manifest", "output": "x"}, [{"type": "manifest", "output": "y"}], "manifest"]}`},
+		{
+			"override", `["builders"] {"builders": [{"type": "vmware"}], "provisioners": [{"type": "shell", "override": {"vmware": {"a": 1}}}]}`,
+			`["builders"] {"builders": [{"type": "vmware-iso"}], "provisioners": [{"type": "shell", "override": {"vmware-iso": {"a": 1}}}]}`,
+		},
+		{
+			"override of a name", `["builders"] {"builders": [{"type": "vmware", "name": "a"}], "provisioners": [{"type": "shell", "override": {"a": {}}}]}`,
+			`["builders"] {"builders": [{"type": "vmware-iso", "name": "a"}], "provisioners": [{"type": "shell", "override": {"a": {}}}]}`,
+		},
+		{
+			"manifest", `["post"] {"post-processors": [{"type": "manifest", "filename": "x"}, [{"type": "manifest", "filename": "y"}], "manifest"]}`,
+			`["post"] {"post-processors": [{"type": "manifest", "output": "x"}, [{"type": "manifest", "output": "y"}], "manifest"]}`,
+		},
 		{"vagrant", `["post"] {"post-processors": [{"type": "vagrant", "aws": {"a": 1}, "virtualbox": {"b": 2}}]}`, `["post"] {"post-processors": [{"type": "vagrant", "override": {"aws": {"a": 1}, "virtualbox": {"b": 2}}}]}`},
 		{"docker", `["post"] {"builders": [{"type": "docker", "login_email": "x"}], "post-processors": [{"type": "docker-push", "login_email": "x"}]}`, `["post"] {"builders": [{"type": "docker"}], "post-processors": [{"type": "docker-push"}]}`},
 		{"galaxy", `["prov"] {"provisioners": [{"type": "ansible-local", "galaxycommand": "x"}]}`, `["prov"] {"provisioners": [{"type": "ansible-local", "galaxy_command": "x"}]}`},
-		{"powershell", "[\"prov\"] {\"provisioners\": [{\"type\": \"powershell\", \"environment_vars\": [\"A=`$x``y\"], \"elevated_password\": \"p`'w\", \"inline\": [\"`$x\"]}]}",
-			"[\"prov\"] {\"provisioners\": [{\"type\": \"powershell\", \"environment_vars\": [\"A=$x`y\"], \"elevated_password\": \"p'w\", \"inline\": [\"`$x\"]}]}"},
+		{
+			"powershell", "[\"prov\"] {\"provisioners\": [{\"type\": \"powershell\", \"environment_vars\": [\"A=`$x``y\"], \"elevated_password\": \"p`'w\", \"inline\": [\"`$x\"]}]}",
+			"[\"prov\"] {\"provisioners\": [{\"type\": \"powershell\", \"environment_vars\": [\"A=$x`y\"], \"elevated_password\": \"p'w\", \"inline\": [\"`$x\"]}]}",
+		},
 		{"nothing to do", `["all"] {"_c": "<é>", "a": [], "b": {}, "n": null, "f": false, "x": 1e3, "builders": 5}`, `["all"] {"_c": "<é>", "a": [], "b": {}, "n": null, "f": false, "x": 1e3, "builders": 5}`},
 	} {
 		whole := func(s string) string {

@@ -152,12 +152,29 @@ func (u *upgrade) note(b *strings.Builder, text string) {
 // plugins are the sources of the plugins that have the components of the
 // templates one meets, by the beginning of the type.
 var plugins = [][2]string{
-	{"amazon", "hashicorp/amazon"}, {"alicloud", "hashicorp/alicloud"}, {"ansible", "hashicorp/ansible"}, {"azure", "hashicorp/azure"},
-	{"chef", "hashicorp/chef"}, {"digitalocean", "digitalocean/digitalocean"}, {"docker", "hashicorp/docker"}, {"googlecompute", "hashicorp/googlecompute"},
-	{"hcloud", "hetznercloud/hcloud"}, {"hyperv", "hashicorp/hyperv"}, {"lxd", "hashicorp/lxd"}, {"openstack", "hashicorp/openstack"},
-	{"oracle", "hashicorp/oracle"}, {"parallels", "Parallels/parallels"}, {"proxmox", "hashicorp/proxmox"}, {"puppet", "hashicorp/puppet"},
-	{"qemu", "hashicorp/qemu"}, {"tencentcloud", "hashicorp/tencentcloud"}, {"vagrant", "hashicorp/vagrant"}, {"virtualbox", "hashicorp/virtualbox"},
-	{"vmware", "vmware/vmware"}, {"vsphere", "vmware/vsphere"}, {"windows-update", "rgl/windows-update"},
+	{"amazon", "hashicorp/amazon"},
+	{"alicloud", "hashicorp/alicloud"},
+	{"ansible", "hashicorp/ansible"},
+	{"azure", "hashicorp/azure"},
+	{"chef", "hashicorp/chef"},
+	{"digitalocean", "digitalocean/digitalocean"},
+	{"docker", "hashicorp/docker"},
+	{"googlecompute", "hashicorp/googlecompute"},
+	{"hcloud", "hetznercloud/hcloud"},
+	{"hyperv", "hashicorp/hyperv"},
+	{"lxd", "hashicorp/lxd"},
+	{"openstack", "hashicorp/openstack"},
+	{"oracle", "hashicorp/oracle"},
+	{"parallels", "Parallels/parallels"},
+	{"proxmox", "hashicorp/proxmox"},
+	{"puppet", "hashicorp/puppet"},
+	{"qemu", "hashicorp/qemu"},
+	{"tencentcloud", "hashicorp/tencentcloud"},
+	{"vagrant", "hashicorp/vagrant"},
+	{"virtualbox", "hashicorp/virtualbox"},
+	{"vmware", "vmware/vmware"},
+	{"vsphere", "vmware/vsphere"},
+	{"windows-update", "rgl/windows-update"},
 }
 
 // header writes the packer block.

@@ -88,16 +88,19 @@ func TestInventory(t *testing.T) {
 	}{
 		"default": {Config{}, h, "default ansible_host=127.0.0.1 ansible_user=me ansible_port=2222\n"},
 		"groups": {
-			Config{HostAlias: "web", Groups: []string{"a", "b"}, EmptyGroups: []string{"c"}}, h,
+			Config{HostAlias: "web", Groups: []string{"a", "b"}, EmptyGroups: []string{"c"}},
+			h,
 			"web ansible_host=127.0.0.1 ansible_user=me ansible_port=2222\n[a]\nweb\n[b]\nweb\n[c]\n",
 		},
 		"template": {
-			Config{InventoryFileTemplate: "{{ .HostAlias }} ansible_host={{ .Host }} x={{ .User }}:{{ .Port }} p={{ .Password }}\n", Groups: []string{"g"}}, h,
+			Config{InventoryFileTemplate: "{{ .HostAlias }} ansible_host={{ .Host }} x={{ .User }}:{{ .Port }} p={{ .Password }}\n", Groups: []string{"g"}},
+			h,
 			"default ansible_host=127.0.0.1 x=me:2222 p=p w\n[g]\ndefault\n",
 		},
 		"odd user": {Config{}, host{addr: "h", port: 1, user: `DOM\me`}, `default ansible_host=h ansible_user="DOM\\me" ansible_port=1` + "\n"},
 		"WinRM": {
-			Config{AnsibleWinRMUseHTTP: true}, host{addr: "h", port: 5985, user: "A", winrm: true},
+			Config{AnsibleWinRMUseHTTP: true},
+			host{addr: "h", port: 5985, user: "A", winrm: true},
 			"default ansible_host=h ansible_user=A ansible_port=5985 ansible_connection=winrm ansible_winrm_transport=basic ansible_shell_type=powershell ansible_winrm_scheme=http\n",
 		},
 	} {
@@ -204,7 +207,8 @@ func TestGalaxy(t *testing.T) {
 	}{
 		"list of roles": {"- src: x\n", Config{RolesPath: "/r"}, []string{"<install>\n<-r>\n<FILE>\n<-p>\n</r>\n"}},
 		"both": {
-			"roles:\n- x\ncollections:\n- y\n", Config{CollectionsPath: "/c", GalaxyForceInstall: true, GalaxyForceWithDeps: true},
+			"roles:\n- x\ncollections:\n- y\n",
+			Config{CollectionsPath: "/c", GalaxyForceInstall: true, GalaxyForceWithDeps: true},
 			[]string{"<install>\n<-r>\n<FILE>\n<-f>\n<--force-with-deps>\n", "<collection>\n<install>\n<-r>\n<FILE>\n<-p>\n</c>\n<-f>\n<--force-with-deps>\n"},
 		},
 		"collections": {"collections:\n- y\n", Config{}, []string{"<collection>\n<install>\n<-r>\n<FILE>\n"}},

@@ -173,8 +173,10 @@ func (a *ansible) check() (errs []error) {
 	if !c.SkipVersionCheck {
 		if _, err := exec.LookPath(c.Command); err != nil {
 			// Only a warning: a template can be checked where it is not built.
-			errs = append(errs, &diag.FieldError{Paths: []string{"command"}, Warn: true,
-				Err: diag.WithHint(fmt.Errorf("%q is not on this machine: %w", c.Command, err), missingHint)})
+			errs = append(errs, &diag.FieldError{
+				Paths: []string{"command"}, Warn: true,
+				Err: diag.WithHint(fmt.Errorf("%q is not on this machine: %w", c.Command, err), missingHint),
+			})
 		}
 	}
 	return errs

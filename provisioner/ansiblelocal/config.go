@@ -80,8 +80,10 @@ func open(c Config) (provisioner.Provisioner, error) {
 		errs = append(errs, diag.Fieldsf([]string{"playbook_file", "playbook_files"}, "exactly one of playbook_file and playbook_files must be set"))
 	}
 	if c.InventoryFile != "" && len(c.InventoryGroups) > 0 {
-		errs = append(errs, &diag.FieldError{Paths: []string{"inventory_groups", "inventory_file"}, Warn: true,
-			Err: errors.New("has no effect: inventory_file says which groups there are")})
+		errs = append(errs, &diag.FieldError{
+			Paths: []string{"inventory_groups", "inventory_file"}, Warn: true,
+			Err: errors.New("has no effect: inventory_file says which groups there are"),
+		})
 	}
 	if strings.ContainsAny(c.StagingDirectory, "\n\x00") {
 		errs = append(errs, diag.Fieldf("staging_directory", "%q has a line end in it", c.StagingDirectory))

@@ -89,11 +89,13 @@ func (p *powershell) run(ctx context.Context, g communicator.Guest, out event.Si
 		// A command of the template's own need not name .Vars.
 		body = withVariables(body, envPath)
 	}
-	j := winscript.Job{Guest: g, Out: out, Line: line, Keep: p.cfg.SkipClean, Timeout: p.cfg.StartRetryTimeout, Valid: p.cfg.ValidExitCodes,
+	j := winscript.Job{
+		Guest: g, Out: out, Line: line, Keep: p.cfg.SkipClean, Timeout: p.cfg.StartRetryTimeout, Valid: p.cfg.ValidExitCodes,
 		Files: []communicator.ScriptFile{
 			{Path: path, Mode: 0o644, Body: body},
 			{Path: envPath, Mode: 0o600, Body: variables(p.set.Env.With(g.Data), format)},
-		}}
+		},
+	}
 	if p.cfg.ElevatedUser == "" {
 		return j.Run(ctx)
 	}

@@ -91,7 +91,8 @@ func TestLines(t *testing.T) {
 	}{
 		"default": {Config{}, "powershell -ExecutionPolicy bypass -OutputFormat Text -EncodedCommand ", quiet + ". 'v'\n& 'p''s'\nexit $LastExitCode\n"},
 		"all": {
-			Config{ExecutionPolicy: "RemoteSigned", DebugMode: 2, UsePwsh: true}, "pwsh -ExecutionPolicy remotesigned -OutputFormat Text -EncodedCommand ",
+			Config{ExecutionPolicy: "RemoteSigned", DebugMode: 2, UsePwsh: true},
+			"pwsh -ExecutionPolicy remotesigned -OutputFormat Text -EncodedCommand ",
 			quiet + "Set-PsDebug -Trace 2\n. 'v'\n& 'p''s'\nexit $LastExitCode\n",
 		},
 		"none": {Config{ExecutionPolicy: "none"}, "powershell -OutputFormat Text -EncodedCommand ", quiet + ". 'v'\n& 'p''s'\nexit $LastExitCode\n"},
@@ -134,7 +135,8 @@ func TestApply(t *testing.T) {
 		"script": {Config{Options: with(options{Script: file, ValidExitCodes: []int{0, 3010}})}, []string{`a "b" $c ä`}, 0},
 		"scripts": {
 			Config{Options: with(options{Scripts: []string{file, file}, ValidExitCodes: []int{3010}})},
-			[]string{`a "b" $c ä`, `a "b" $c ä`}, 0,
+			[]string{`a "b" $c ä`, `a "b" $c ä`},
+			0,
 		},
 		"bad code":       {Config{Options: with(options{Script: file})}, []string{`a "b" $c ä`}, 3010},
 		"native failure": {Config{Options: options{Inline: []string{"cmd /c exit 7"}}}, nil, 7},
@@ -142,11 +144,13 @@ func TestApply(t *testing.T) {
 		"debug":          {Config{Options: options{Inline: []string{"Write-Output 'x'"}}, DebugMode: 1}, []string{"DEBUG: trace -Trace 1", "DEBUG: trace -Trace 1", "x"}, 0},
 		"own command": {
 			Config{Options: with(options{Inline: []string{"Write-Output $env:A"}, ExecuteCommand: "powershell -executionpolicy bypass -file {{.Path}}"})},
-			[]string{`a "b" $c`}, 0,
+			[]string{`a "b" $c`},
+			0,
 		},
 		"own command with vars": {
 			Config{Options: with(options{Script: file, ValidExitCodes: []int{3010}, ExecuteCommand: `powershell -executionpolicy bypass "& { . {{.Vars}}; &'{{.Path}}'; exit $LastExitCode }"`})},
-			[]string{`a "b" $c ä`}, 0,
+			[]string{`a "b" $c ä`},
+			0,
 		},
 		"pwsh": {Config{Options: options{Inline: []string{"Write-Output 'x'"}}, UsePwsh: true}, []string{"x"}, 0},
 	} {

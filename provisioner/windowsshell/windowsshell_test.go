@@ -57,7 +57,8 @@ func TestApply(t *testing.T) {
 		"scripts, bad code": {winscript.Options{Scripts: []string{file, file}, EnvironmentVars: []string{"A=x"}}, []string{"x qemu"}, 3010},
 		"own command": {
 			winscript.Options{Inline: []string{"echo x"}, EnvironmentVars: env, EnvVarFormat: `set "%s=%s"&`, ExecuteCommand: `{{.Vars}}cmd /c {{.Path}}`, RemotePath: "c:/x/y.cmd"},
-			[]string{"x"}, 0,
+			[]string{"x"},
+			0,
 		},
 	} {
 		p, err := open(Config{tc.o})
