@@ -20,6 +20,11 @@ type Block struct {
 	Type, Name string     // the component type and the label or name option; "" when there is none
 	Labels     []string   // of an extra block: all its labels
 	Range      diag.Range // the header
+	Base       string     // of a source that extends another: "type.name" of that
+
+	key     Key             // of a source
+	extends *hcl2.Attribute // not followed yet
+	refs    []Reference     // as last seen
 
 	body     hcl2.Body
 	hidden   []string // options that are not the component's: read elsewhere
@@ -75,6 +80,9 @@ func (b *Block) decode(s Scope, dst any, final bool) *decoder {
 	sortDiags(d.diags, nil)
 	b.mu.Lock()
 	b.places = d.places
+	if s.track {
+		b.refs = d.refs
+	}
 	b.mu.Unlock()
 	return d
 }

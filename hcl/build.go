@@ -1,7 +1,6 @@
 package hcl
 
 import (
-	"fmt"
 	"strings"
 
 	hcl2 "github.com/hashicorp/hcl/v2"
@@ -10,7 +9,10 @@ import (
 	"github.com/ingot-build/ingot/internal/diag"
 )
 
-var buildAttributes = []hcl2.AttributeSchema{{Name: "name"}, {Name: "description"}, {Name: "sources"}, {Name: "timeout"}}
+var buildAttributes = []hcl2.AttributeSchema{
+	{Name: "name"}, {Name: "description"}, {Name: "sources"}, {Name: "timeout"},
+	{Name: "for_each"}, {Name: "count"}, {Name: "depends_on"},
+}
 
 var buildBlocks = []hcl2.BlockHeaderSchema{
 	{Type: "source", LabelNames: []string{"reference"}},
@@ -21,46 +23,45 @@ var buildBlocks = []hcl2.BlockHeaderSchema{
 	{Type: "hcp_packer_registry"},
 }
 
-func (t *Template) sourceBlock(b *hcl2.Block, l *diag.List) {
-	s := &Block{Type: b.Labels[0], Name: b.Labels[1], Range: toRange(b.DefRange), body: b.Body}
-	for i, part := range b.Labels {
-		if part == "" || strings.Contains(part, ".") && i == 0 {
-			*l = append(*l, report(b.LabelRanges[i], b.DefRange, "Invalid source label",
-				"A source is written as: source \"type\" \"name\" { }; both labels are non-empty and the type has no dot."))
-		}
+// buildBlock reads a build block: one build, or one for each of its keys.
+func (t *Template) buildBlock(b *hcl2.Block, l *diag.List) {
+	head, _ := partialContent(b.Body, &hcl2.BodySchema{Attributes: []hcl2.AttributeSchema{{Name: "for_each"}, {Name: "count"}}})
+	for _, k := range t.instances(head.Attributes, l) {
+		t.oneBuild(b, k, l)
 	}
-	if o := t.source(s.Type, s.Name); o != nil {
-		*l = append(*l, report(b.DefRange, b.DefRange, "Duplicate source", "The source %s.%s is already defined at %s. Rename one of them.", s.Type, s.Name, o.Range))
-		return
-	}
-	t.Sources = append(t.Sources, s)
-	t.index.sources[s.Type+"."+s.Name] = s
 }
 
-func (t *Template) source(typ, name string) *Block { return t.index.sources[typ+"."+name] }
-
-func (t *Template) buildBlock(b *hcl2.Block, l *diag.List) {
-	build := &Build{Range: toRange(b.DefRange)}
+func (t *Template) oneBuild(b *hcl2.Block, k Key, l *diag.List) {
+	build := &Build{Range: toRange(b.DefRange), Key: k}
 	t.Builds = append(t.Builds, build)
 	schema := &hcl2.BodySchema{Attributes: buildAttributes, Blocks: append([]hcl2.BlockHeaderSchema{}, buildBlocks...)}
 	for _, typ := range sortedKeys(t.in.BuildBlocks) {
 		schema.Blocks = append(schema.Blocks, hcl2.BlockHeaderSchema{Type: typ, LabelNames: t.in.BuildBlocks[typ]})
 	}
-	content, hd := readContent(b.Body, schema)
+	content, hd := readContent(t.repeated(b, k), schema)
 	t.addExpansion(l, hd)
 
 	given := t.option(content.Attributes["name"], &build.Name, l)
+	build.Family = build.Name
+	if !k.IsZero() {
+		if given && build.Name == "" {
+			*l = append(*l, report(b.DefRange, b.DefRange, "Repeated build without a name", "The builds of a block with for_each or count are told apart by its name and their keys. Add name = \"…\"."))
+		}
+		build.Name += k.text
+	}
 	given = t.option(content.Attributes["description"], &build.Description, l) && given
 	t.buildTimeout(build, content.Attributes["timeout"], l)
+	build.dependsOn = content.Attributes["depends_on"]
+	found := true
 	if a := content.Attributes["sources"]; a != nil {
-		given = t.sourcesList(build, a, l) && given
+		found, given = t.sourcesList(build, a, l, given)
 	}
 	for _, blk := range content.Blocks {
 		if blk.Type == "source" {
-			t.buildSource(build, blk, l)
+			found = t.buildSource(build, blk, l) && found
 		}
 	}
-	if len(build.Sources) == 0 && given && !hd.HasErrors() && !t.in.SyntaxOnly {
+	if len(build.Sources) == 0 && found && given && !hd.HasErrors() && !t.in.SyntaxOnly {
 		*l = append(*l, report(b.DefRange, b.DefRange, "Build without a source",
 			"The build has no source, so nothing would be built. Add sources = [\"source.type.name\"]."))
 	}
@@ -140,84 +141,104 @@ func (t *Template) into(name string, v cty.Value, dst any, at, around hcl2.Range
 	return len(d.diags) == 0
 }
 
-// sourcesList reads sources = [...].
-func (t *Template) sourcesList(build *Build, a *hcl2.Attribute, l *diag.List) bool {
-	v, ok := t.value(a, l)
+// sourcesList reads sources = [...]. good is false after a mistake and for an
+// unknown value; empty when a reference names a repeated source that has no
+// instances.
+func (t *Template) sourcesList(build *Build, a *hcl2.Attribute, l *diag.List, given bool) (found, good bool) {
+	v, ok := t.valueIn(t.sourceScope(), a, l)
 	if !ok {
-		return false
+		return true, false
 	}
 	if v.IsNull() {
-		return true
+		return true, given
+	}
+	if isMapping(v.Type()) && v.LengthInt() > 0 { // all of a repeated source
+		v = cty.TupleVal([]cty.Value{v})
 	}
 	if !isSequence(v.Type()) {
 		*l = append(*l, report(a.Expr.Range(), a.Range, "Unsuitable sources", "sources is a list of references: [\"source.type.name\"]."))
-		return false
+		return true, false
 	}
 	elems, hd := hcl2.ExprList(a.Expr)
-	i, good := 0, true
+	found, good = true, given
+	refer := func(e cty.Value, at hcl2.Range) {
+		if e.IsNull() || e.Type() != cty.String {
+			*l = append(*l, report(at, a.Range, "Unsuitable sources", "Each source is a text such as \"source.type.name\"."))
+			good = false
+			return
+		}
+		list, ok := t.refer(build, e.AsString(), nil, at, a.Range, l)
+		good = good && ok
+		found = found && (len(list) > 0 || !ok)
+	}
+	i := 0
 	for it := v.ElementIterator(); it.Next(); i++ {
 		_, e := it.Element()
 		at := a.Expr.Range()
 		if !hd.HasErrors() && i < len(elems) {
 			at = elems[i].Range()
 		}
-		if e.IsNull() || e.Type() != cty.String {
-			*l = append(*l, report(at, a.Range, "Unsuitable sources", "Each source is a text such as \"source.type.name\"."))
-			good = false
+		if e.IsNull() || !isMapping(e.Type()) && !isSequence(e.Type()) {
+			refer(e, at)
 			continue
 		}
-		good = t.refer(build, e.AsString(), nil, at, a.Range, l) != nil && good
-	}
-	return good
-}
-
-// refer adds the source that ref names to the build; extra is the body of
-// further options, or nil.
-func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around hcl2.Range, l *diag.List) *BuildSource {
-	parts := strings.Split(ref, ".")
-	if len(parts) == 3 && parts[0] == "source" {
-		parts = parts[1:]
-	}
-	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
-		*l = append(*l, report(at, around, "Invalid source reference", "%q is not a reference to a source. Write \"source.type.name\".", ref))
-		return nil
-	}
-	s := &BuildSource{Type: parts[0], Name: parts[1], LocalName: parts[1], Range: toRange(at), Plain: t.Legacy}
-	top := t.source(parts[0], parts[1])
-	if top == nil {
-		if !t.in.SyntaxOnly {
-			var known []string
-			for _, o := range t.Sources {
-				known = append(known, o.Type+"."+o.Name)
-			}
-			*l = append(*l, report(at, around, "Unknown source", "There is no source %q.%s", strings.Join(parts, "."),
-				remedy(strings.Join(parts, "."), known, fmt.Sprintf("efine it with: source %q %q { }.", parts[0], parts[1]))))
-			return nil
+		found = found && e.LengthInt() > 0
+		for inner := e.ElementIterator(); inner.Next(); {
+			_, m := inner.Element()
+			refer(m, at)
 		}
-		top = &Block{Type: parts[0], Name: parts[1], Range: toRange(at), body: hcl2.EmptyBody()}
 	}
-	body := top.body
-	if extra != nil {
-		body = hcl2.MergeBodies([]hcl2.Body{top.body, extra})
-	}
-	s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body, merged: extra != nil && !t.Legacy}
-	build.Sources = append(build.Sources, s)
-	return s
+	return found, good
 }
 
-// buildSource reads source "type.name" { } inside a build.
-func (t *Template) buildSource(build *Build, b *hcl2.Block, l *diag.List) {
+// refer adds the sources that ref names to the build; extra is the body of
+// further options, or nil. It reports whether there are such sources: those of
+// a repeated block may be none.
+func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around hcl2.Range, l *diag.List) ([]*BuildSource, bool) {
+	tops, f, ok := t.lookUp(ref, at, around, l)
+	if !ok && f != nil && f.unknown {
+		tops, ok = f.members, true
+	}
+	if !ok {
+		typ, name, key, valid := splitRef(ref)
+		if !valid || !t.in.SyntaxOnly {
+			return nil, false
+		}
+		tops = []*Block{{Type: typ, Name: name + key, Range: toRange(at), body: hcl2.EmptyBody()}}
+		f = &family{typ: typ, name: name + key}
+	}
+	var out []*BuildSource
+	for _, top := range tops {
+		s := &BuildSource{Type: top.Type, Name: top.Name, LocalName: top.Name, Range: toRange(at), Plain: t.Legacy, Key: top.key, local: f.name, block: top}
+		body := top.body
+		if extra != nil {
+			body = hcl2.MergeBodies([]hcl2.Body{top.body, extra})
+		}
+		body = bind(bind(body, top.key.vars), build.Key.vars)
+		s.Body = &Block{Type: s.Type, Name: s.Name, Range: top.Range, body: body, hidden: top.hidden, merged: extra != nil && !t.Legacy}
+		build.Sources = append(build.Sources, s)
+		out = append(out, s)
+	}
+	return out, true
+}
+
+// buildSource reads source "type.name" { } inside a build. It is false when a
+// repeated source has no instances.
+func (t *Template) buildSource(build *Build, b *hcl2.Block, l *diag.List) bool {
 	content, rest, hd := b.Body.PartialContent(&hcl2.BodySchema{Attributes: []hcl2.AttributeSchema{{Name: "name"}}})
 	t.addExpansion(l, hd)
-	s := t.refer(build, b.Labels[0], rest, b.LabelRanges[0], b.DefRange, l)
-	if s == nil {
-		return
+	list, ok := t.refer(build, b.Labels[0], rest, b.LabelRanges[0], b.DefRange, l)
+	if len(list) == 0 {
+		return !ok
 	}
 	var name string
 	t.option(content.Attributes["name"], &name, l)
 	if name != "" {
-		s.LocalName = name
+		for _, s := range list {
+			s.local, s.LocalName = name, name+s.Key.text
+		}
 	}
+	return true
 }
 
 var (
@@ -287,10 +308,10 @@ func (t *Template) checkRefs(build *Build, a *hcl2.Attribute, refs []string, l *
 	}
 	var known []string
 	for _, s := range build.Sources {
-		known = append(known, s.Ref())
+		known = append(known, s.Ref(), s.familyRef())
 	}
 	for _, r := range refs {
-		if contains(known, r) || t.index.sources[r] != nil {
+		if contains(known, r) || t.index.sources[r] != nil || t.index.families[r] != nil {
 			continue
 		}
 		d := report(a.Expr.Range(), a.Range, "No such source", "%s names %q, which is no source of this build.%s", a.Name, r, didYouMean(r, known))
@@ -318,7 +339,7 @@ func (t *Template) override(build *Build, p *Provisioner, a *hcl2.Attribute, l *
 	}
 	var known []string
 	for _, s := range build.Sources {
-		known = append(known, s.LocalName)
+		known = append(known, s.LocalName, s.local)
 	}
 	p.Override = map[string]cty.Value{}
 	for it := v.ElementIterator(); it.Next(); {
@@ -340,7 +361,7 @@ func (t *Template) override(build *Build, p *Provisioner, a *hcl2.Attribute, l *
 
 func (t *Template) isSourceName(name string) bool {
 	for _, s := range t.Sources {
-		if s.Name == name {
+		if s.Name == name || strings.TrimSuffix(s.Name, s.key.text) == name {
 			return true
 		}
 	}

@@ -22,6 +22,7 @@ type decoder struct {
 	late    bool // inside a block whose texts the component renders
 	unknown []string
 	places  map[string]place
+	refs    []Reference // to other builds
 	diags   diag.List
 }
 
@@ -87,6 +88,9 @@ func (d *decoder) body(path string, body hcl2.Body, l *layout, schema *hcl2.Body
 		if !ok || f.block || skip(a.Name) {
 			continue
 		}
+		if d.scope.track {
+			d.refs = append(d.refs, references(a.Expr)...)
+		}
 		v, hd := evaluate(a.Expr, d.scope.ctx)
 		if len(hd) > 0 {
 			d.diags = append(d.diags, d.scope.names.convertDiags(hd)...)
@@ -132,7 +136,7 @@ func (d *decoder) nested(path string, n int, f field, blk *hcl2.Block, fv reflec
 		// The names are checked; how many such blocks there will be is not known.
 		sub := &decoder{scope: d.scope, late: d.late, places: map[string]place{}}
 		sub.body(path, blk.Body, l, l.schema(), v, never)
-		d.diags = append(d.diags, sub.diags...)
+		d.diags, d.refs = append(d.diags, sub.diags...), append(d.refs, sub.refs...)
 		d.isUnknown(strings.TrimSuffix(path, fmt.Sprintf("[%d]", n)), blk.DefRange, blk.DefRange)
 		return
 	}

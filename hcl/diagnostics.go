@@ -75,6 +75,8 @@ func remedy(given string, known []string, rest string) string {
 type names struct {
 	vars, locals []string
 	data         map[string][]string // data source names by type
+	sources      map[string][]string // the same of sources
+	builds       []string
 }
 
 // convertDiags turns the library's findings into ours, with remedies for the
@@ -127,9 +129,23 @@ func (n *names) explain(c *diag.Diagnostic, d *hcl2.Diagnostic) {
 	case root == "local" && name != "" && !contains(n.locals, name):
 		c.Summary = "Undeclared local value"
 		c.Detail = fmt.Sprintf("There is no local value %q.%s", name, remedy(name, n.locals, "efine it in a locals block."))
+	case root == "source" && stepName(tr, 2) != "" && name != "type" && name != "name":
+		n.explainSource(c, name, stepName(tr, 2))
+	case root == "build" && name != "" && len(n.builds) > 0 && !contains(n.builds, name) && len(tr) > 2:
+		c.Summary = "Unknown build"
+		c.Detail = fmt.Sprintf("No build block has the name %q.%s", name, didYouMean(name, n.builds))
 	case root == "data" && name != "":
 		n.explainData(c, name, stepName(tr, 2))
 	}
+}
+
+func (n *names) explainSource(c *diag.Diagnostic, typ, name string) {
+	known := n.sources[typ]
+	if contains(known, name) {
+		return
+	}
+	c.Summary = "Unknown source"
+	c.Detail = fmt.Sprintf("There is no source \"%s.%s\".%s", typ, name, remedy(name, known, fmt.Sprintf("efine it with: source %q %q { }.", typ, name)))
 }
 
 func (n *names) explainData(c *diag.Diagnostic, typ, name string) {
@@ -153,8 +169,11 @@ func (n *names) explainRoot(c *diag.Diagnostic, root string) {
 	switch root {
 	case "build", "source":
 		c.Detail = fmt.Sprintf("%q is known only inside provisioners, post-processors and the options of a build's source; it cannot be used here.", root)
-	case "each", "count", "self":
-		c.Detail = fmt.Sprintf("There is no %q in this language. To repeat a block, write dynamic \"block-type\" { for_each = … }.", root)
+	case "each", "count":
+		with := map[string]string{"each": "for_each", "count": "count"}[root]
+		c.Detail = fmt.Sprintf("%q is known only inside a source or a build that is repeated with %s. To repeat another block, write dynamic \"block-type\" { for_each = … }.", root, with)
+	case "self":
+		c.Detail = "There is no \"self\" in this language."
 	case "local", "data", "path", "packer":
 		c.Detail = fmt.Sprintf("%q cannot be used here.", root)
 	default:

@@ -72,9 +72,11 @@ type dumpBuild struct {
 	PostProcessors [][]dumpBlock `json:"post_processors,omitempty"`
 	Registry       *Registry     `json:"registry,omitempty"`
 	Extra          []string      `json:"extra,omitempty"`
+	DependsOn      []string      `json:"depends_on,omitempty"`
 }
 
 type dump struct {
+	Outputs  map[string]json.RawMessage `json:"outputs,omitempty"`
 	Var      map[string]json.RawMessage `json:"var,omitempty"`
 	Local    map[string]json.RawMessage `json:"local,omitempty"`
 	Data     []dumpBlock                `json:"data,omitempty"`
@@ -124,6 +126,17 @@ func dumpTemplate(t *Template, texts bool) (string, diag.List) {
 	for _, b := range t.Extra {
 		out.Extra = append(out.Extra, strings.Join(append([]string{b.Type}, b.Labels...), " "))
 	}
+	builds := t.BuildValues(func(*Build, *BuildSource) cty.Value {
+		return cty.UnknownVal(cty.Object(map[string]cty.Type{"id": cty.String, "files": cty.List(cty.String)}))
+	})
+	for _, o := range t.Outputs {
+		v, found := o.Value(t.Scope().With("build", cty.ObjectVal(builds)))
+		l = append(l, found...)
+		if out.Outputs == nil {
+			out.Outputs = map[string]json.RawMessage{}
+		}
+		out.Outputs[o.Name] = show(v)
+	}
 	name := ""
 	check := func(b *Block, s Scope) dumpBlock {
 		var c component
@@ -151,17 +164,29 @@ func dumpTemplate(t *Template, texts bool) (string, diag.List) {
 		for _, x := range b.Extra {
 			db.Extra = append(db.Extra, strings.Join(append([]string{x.Type}, x.Labels...), " "))
 		}
+		for _, r := range b.DependsOn {
+			for _, o := range t.Named(r) {
+				db.DependsOn = append(db.DependsOn, o.Name)
+			}
+		}
 		inner := t.Scope().With("source", cty.UnknownVal(cty.Object(map[string]cty.Type{"type": cty.String, "name": cty.String}))).With("build", cty.DynamicVal)
 		for _, s := range b.Sources {
 			name = s.LocalName
-			d := check(s.Body, t.Scope().With("source", cty.ObjectVal(map[string]cty.Value{"type": cty.StringVal(s.Type), "name": cty.StringVal(s.LocalName)})))
+			d := check(s.Body, t.Scope().With("source", cty.ObjectVal(map[string]cty.Value{"type": cty.StringVal(s.Type), "name": cty.StringVal(s.SimpleName())})).inBuilds(builds))
 			d.Name = FullName(b, s)
+			for _, r := range s.Body.References() {
+				d.Unknown = append(d.Unknown, "from "+r.String()+"."+r.Member)
+			}
+			if s.Base() != "" {
+				d.Meta = "extends " + s.Base()
+			}
 			db.Sources = append(db.Sources, d)
 		}
 		prov := func(p *Provisioner) dumpBlock {
 			blk := p.Block
 			if len(b.Sources) > 0 {
 				blk = p.BlockFor(b.Sources[0])
+				inner = b.Sources[0].Key.In(inner)
 			}
 			d := check(blk, inner)
 			d.Meta = metaOf(*p)
@@ -195,6 +220,13 @@ func dumpTemplate(t *Template, texts bool) (string, diag.List) {
 		panic(err)
 	}
 	return b.String(), l
+}
+
+func (s Scope) inBuilds(builds map[string]cty.Value) Scope {
+	if len(builds) == 0 {
+		return s
+	}
+	return s.With("build", cty.ObjectVal(builds)).Tracking()
 }
 
 func metaOf(p Provisioner) any {

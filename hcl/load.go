@@ -22,6 +22,7 @@ var blocks = []hcl2.BlockHeaderSchema{
 	{Type: "source", LabelNames: []string{"type", "name"}},
 	{Type: "build"},
 	{Type: "hcp_packer_registry"},
+	{Type: "output", LabelNames: []string{"name"}},
 	{Type: "communicator", LabelNames: []string{"type", "name"}},
 }
 
@@ -40,7 +41,7 @@ func expandable(b hcl2.BlockHeaderSchema) bool {
 func Load(ctx context.Context, in Inputs) (*Template, diag.List) {
 	t := &Template{Files: map[string][]byte{}, Root: ".", in: in, names: &names{}, order: map[string]int{}}
 	t.Legacy = in.Parse != nil
-	t.index = index{vars: map[string]*Variable{}, locals: map[string]*Local{}, data: map[string]*Block{}, sources: map[string]*Block{}}
+	t.index = index{vars: map[string]*Variable{}, locals: map[string]*Local{}, data: map[string]*Block{}, sources: map[string]*Block{}, families: map[string]*family{}}
 	var l diag.List
 	t.load(ctx, &l)
 	l = Dedupe(l)
@@ -197,6 +198,7 @@ func (t *Template) contents(files []source, schema *hcl2.BodySchema, l *diag.Lis
 		}
 	}
 	var found []*hcl2.Block
+	t.parsed = files
 	for _, f := range files {
 		content, hd := partialContent(dynblock.Expand(f.body, t.scope.ctx), second)
 		t.addExpansion(l, hd)
@@ -207,9 +209,16 @@ func (t *Template) contents(files []source, schema *hcl2.BodySchema, l *diag.Lis
 		}
 		found = append(found, content.Blocks...)
 	}
+	t.names.sources = map[string][]string{}
+	for _, f := range t.index.families {
+		t.names.sources[f.typ] = append(t.names.sources[f.typ], f.name)
+	}
+	t.extendAll(l)
 	for _, b := range found {
 		switch b.Type {
 		case "source", "communicator":
+		case "output":
+			t.outputBlock(b, l)
 		case "build":
 			t.buildBlock(b, l)
 		case "hcp_packer_registry":
@@ -218,6 +227,8 @@ func (t *Template) contents(files []source, schema *hcl2.BodySchema, l *diag.Lis
 			t.Extra = append(t.Extra, extraBlock(b, false))
 		}
 	}
+	t.dependencies(l)
+	t.parsed, t.raw = nil, nil
 }
 
 // addExpansion adds findings about a body whose dynamic blocks were expanded.

@@ -20,6 +20,7 @@ type Scope struct {
 	secrets *secret.Set
 	texts   *interpolate.Context
 	layouts *layouts
+	track   bool // notice references to builds
 }
 
 // With returns s with one more name. Unknown parts of v stay unknown in

@@ -108,6 +108,7 @@ type Template struct {
 	Data             []*Block
 	Sources          []*Block
 	Builds           []*Build
+	Outputs          []*Output
 	Registry         *Registry // the top-level hcp_packer_registry block
 	Extra            []*Block
 
@@ -123,13 +124,17 @@ type Template struct {
 	names *names
 	scope Scope
 	order map[string]int // of files, for sorting findings
+
+	parsed []source // for rawBody
+	raw    map[hcl2.Range]hcl2.Body
 }
 
 // index finds declarations by name.
 type index struct {
 	vars          map[string]*Variable
 	locals        map[string]*Local
-	data, sources map[string]*Block // by "type.name"
+	data, sources map[string]*Block // by "type.name"; a source with its key
+	families      map[string]*family
 }
 
 // Scope returns the names a component's options can refer to everywhere: var,
@@ -163,9 +168,12 @@ type Local struct {
 	expr hcl2.Expression
 }
 
-// A Build is one build block.
+// A Build is one build block, or one instance of a repeated one.
 type Build struct {
-	Name, Description string
+	Name, Description string // the name ends with the key
+	Family            string // the name without the key
+	Key               Key
+	DependsOn         []Reference
 	Sources           []*BuildSource
 	Provisioners      []*Provisioner
 	ErrorCleanup      *Provisioner
@@ -174,16 +182,42 @@ type Build struct {
 	Extra             []*Block
 	Timeout           time.Duration // of each build, Ingot's own; 0: none
 	Range             diag.Range
+
+	dependsOn *hcl2.Attribute
 }
 
 // A BuildSource is a source as one build uses it.
 type BuildSource struct {
-	Type, Name string     // of the source block
+	Type, Name string     // of the source block, with the key of a repeated one
+	Key        Key        // of the source block
 	LocalName  string     // the name option in the build, else Name
 	Body       *Block     // top-level options and those added in the build
 	Range      diag.Range // where the build refers to it
 	Plain      bool       // of a JSON template in the old syntax: the local name is the whole name
+
+	local string // the local name without the key
+	block *Block // at the top level
 }
+
+// SimpleName is the local name in a form that is fit for file names: with the
+// key of a repeated source behind a dash. It is what the machine is told.
+func (s *BuildSource) SimpleName() string {
+	if s.Key.IsZero() {
+		return s.LocalName
+	}
+	return s.local + "-" + s.Key.plain()
+}
+
+// Base is the source that this one extends, "type.name", or "".
+func (s *BuildSource) Base() string {
+	if s.block == nil {
+		return ""
+	}
+	return s.block.Base
+}
+
+// familyRef is Ref without the key.
+func (s *BuildSource) familyRef() string { return s.Type + "." + s.local }
 
 // Ref is the name that only and except compare with: "type.local name".
 func (s *BuildSource) Ref() string {
@@ -207,9 +241,14 @@ type OnlyExcept struct{ Only, Except []string }
 // Skips reports whether the step is left out for source s.
 func (o OnlyExcept) Skips(s *BuildSource) bool {
 	if len(o.Only) > 0 {
-		return !contains(o.Only, s.Ref())
+		return !s.named(o.Only)
 	}
-	return contains(o.Except, s.Ref())
+	return s.named(o.Except)
+}
+
+// named reports whether list has s, or all instances of its block.
+func (s *BuildSource) named(list []string) bool {
+	return contains(list, s.Ref()) || !s.Key.IsZero() && contains(list, s.familyRef())
 }
 
 // A Provisioner is one step inside the guest.
@@ -228,7 +267,11 @@ type Provisioner struct {
 
 // BlockFor returns the body for source s, its override applied.
 func (p *Provisioner) BlockFor(s *BuildSource) *Block {
-	if v, ok := p.Override[s.LocalName]; ok {
+	v, ok := p.Override[s.LocalName]
+	if !ok {
+		v, ok = p.Override[s.local]
+	}
+	if ok {
 		return p.Block.WithOverride(v, toRange(p.overAt))
 	}
 	return p.Block
