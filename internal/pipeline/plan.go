@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ingot-build/ingot/builder"
+	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/communicator"
 	"github.com/ingot-build/ingot/postprocessor"
 	"github.com/ingot-build/ingot/provisioner"
@@ -25,6 +26,12 @@ type Build struct {
 	ErrorCleanup   *Provisioner      // runs only when provisioning failed
 	PostProcessors [][]PostProcessor // chains, each from the builder's artifact
 	Timeout        time.Duration     // of the whole build, its clean-up excepted; 0: none
+
+	After []string // full names of the builds that must succeed first; those that are not in the run do not count
+	// Complete returns the build with what those before it made, by full name,
+	// in its options. nil: none of them is used. It is called once, when all of
+	// them have succeeded; its error ends the build.
+	Complete func(made map[string][]artifact.Set) (Build, error)
 }
 
 // A Provisioner is one step of a build and how to treat it.

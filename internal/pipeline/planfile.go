@@ -22,6 +22,7 @@ type planBuild struct {
 	Name           string     `json:"name"`
 	Type           string     `json:"type"`
 	Source         string     `json:"source"`
+	After          []string   `json:"after,omitempty"`
 	Provisioners   []string   `json:"provisioners,omitempty"`
 	ErrorCleanup   string     `json:"error_cleanup_provisioner,omitempty"`
 	PostProcessors [][]string `json:"post_processors,omitempty"`
@@ -32,7 +33,7 @@ type planBuild struct {
 func writePlan(path string, p *Plan, o Options) error {
 	f := planFile{Format: planFormat, Version: o.Version, Run: o.RunID, OnError: o.OnError}
 	for _, b := range p.Builds {
-		pb := planBuild{Name: b.Info.Build, Type: b.Info.Type, Source: b.Info.Name}
+		pb := planBuild{Name: b.Info.Build, Type: b.Info.Type, Source: b.Info.Name, After: b.After}
 		for _, s := range b.Provisioners {
 			pb.Provisioners = append(pb.Provisioners, s.Type)
 		}

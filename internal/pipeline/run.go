@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/diag"
@@ -68,7 +66,7 @@ type BuildResult struct {
 	Artifacts []artifact.Set // what was made and kept; may be there beside Err
 	Err       error
 	Cancelled bool // the run was interrupted before the build was complete
-	Partial   bool // copies that are missing are all that Err is about
+	Partial   bool // copies that are missing, of this build or of those before it, are all that Err is about
 	Sealed    bool // the image is made: if there is an Err, Resume goes on behind it
 	Elapsed   time.Duration
 }
@@ -109,22 +107,20 @@ func runAll(ctx context.Context, builds []Build, j *journal.Journal, recs []jour
 		names[i] = b.Info.Build
 	}
 	o.Events.Emit(event.RunStarted{Run: o.RunID, Dir: dir, Version: o.Version, Builds: names})
-	res := Result{Builds: make([]BuildResult, len(builds))}
+	var res Result
 	ctx, stop := bounded(ctx, o.Timeout, "the run", o.Events)
 	defer stop()
-	var g errgroup.Group
-	if o.Debug {
-		g.SetLimit(1)
-	} else if o.Parallel > 0 {
-		g.SetLimit(o.Parallel)
+	order := orderOf(ctx, builds, o)
+	order.run = func(i int, b Build) BuildResult {
+		return runBuild(ctx, b, filepath.Join(dir, strconv.Itoa(i)), log, recs, o)
 	}
-	for i, b := range builds {
-		g.Go(func() error {
-			res.Builds[i] = runBuild(ctx, b, filepath.Join(dir, strconv.Itoa(i)), log, recs, o)
-			return nil
-		})
+	order.skip = func(i int, b Build, err error) BuildResult {
+		if before, rerr := read(recs, b.Info.Build); rerr == nil && before.done() {
+			return order.run(i, b) // an earlier process did it all
+		}
+		return skipBuild(b, err, log, recs, o)
 	}
-	_ = g.Wait()
+	res.Builds = order.all()
 	o.Events.Emit(event.RunEnded{Elapsed: o.Now().Sub(start)})
 	return res, j.Close()
 }
