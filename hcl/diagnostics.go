@@ -134,6 +134,8 @@ func (n *names) explain(c *diag.Diagnostic, d *hcl2.Diagnostic) {
 	case root == "build" && name != "" && len(n.builds) > 0 && !contains(n.builds, name) && len(tr) > 2:
 		c.Summary = "Unknown build"
 		c.Detail = fmt.Sprintf("No build block has the name %q.%s", name, didYouMean(name, n.builds))
+	case root == "build" && contains(n.builds, name) && strings.Contains(d.Detail, `"artifact"`):
+		c.Detail = fmt.Sprintf("The build %q has not just one source. Say whose artifact: build.%s.artifacts[\"type.name\"]; of a repeated build, which: build.%s[\"key\"].", name, name, name)
 	case root == "data" && name != "":
 		n.explainData(c, name, stepName(tr, 2))
 	}

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/gobwas/glob"
+	"github.com/zclconf/go-cty/cty"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-build/ingot/builder"
@@ -44,11 +46,8 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 		return &pipeline.Plan{}, c.diags
 	}
 	plan := &pipeline.Plan{}
+	c.builds = buildValues(t, nil)
 	var names []string
-	type work struct {
-		compiler
-		build pipeline.Build
-	}
 	var all []*work
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -59,26 +58,23 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 			if len(only) > 0 && !matches(only, name) || matches(except, name) {
 				continue
 			}
-			w := &work{compiler: *c}
+			w := &work{compiler: *c, block: b, source: src, name: name}
 			w.diags = nil
 			all = append(all, w)
 			g.Go(func() error {
-				w.build = w.compile(b, src, name)
+				w.run()
 				return nil
 			})
 		}
 	}
 	_ = g.Wait() // what went wrong is in the diags
-	invalid := false
 	for _, w := range all {
 		c.diags = append(c.diags, w.diags...)
 		c.unknowns = append(c.unknowns, w.unknowns...)
-		if w.diags.HasErrors() {
-			invalid = true
-			continue
-		}
-		plan.Builds = append(plan.Builds, w.build)
+		w.invalid = w.diags.HasErrors()
 	}
+	plan.Builds = c.ordered(all, names)
+	invalid := len(plan.Builds) < len(all)
 	if len(c.unknowns) > 0 {
 		c.diags = collapsed(c.diags, c.unknowns)
 		plan.Builds = nil
@@ -87,6 +83,8 @@ func Plan(t *hcl.Template, set component.Set, o Options) (*pipeline.Plan, diag.L
 	if len(plan.Builds) == 0 && !invalid && !c.opts.Faulty {
 		c.diags.Errorf(nil, "No builds to run", "%s", noBuilds(t, names))
 	}
+	_, more := Outputs(t, nil)
+	c.diags = append(c.diags, more...)
 	// A source that several builds use is checked for each.
 	return plan, hcl.Dedupe(c.diags)
 }
@@ -99,6 +97,36 @@ type compiler struct {
 	diags  diag.List
 
 	unknowns []string // summaries of what is told of components that are not built in
+
+	builds map[string]cty.Value // build.NAME, by name
+	refs   []hcl.Reference      // to them
+}
+
+// A work is one build on its way into the plan.
+type work struct {
+	compiler
+	block   *hcl.Build
+	source  *hcl.BuildSource
+	name    string // full
+	build   pipeline.Build
+	needs   []need
+	invalid bool // it cannot be run
+
+	circle, visited bool
+}
+
+func (w *work) run() {
+	w.build = w.compile(w.block, w.source, w.name)
+	var values bool
+	w.needs, values = w.compiler.needs(w.block)
+	for _, n := range w.needs {
+		if !slices.Contains(w.build.After, n.name) {
+			w.build.After = append(w.build.After, n.name)
+		}
+	}
+	if values {
+		w.build.Complete = w.complete()
+	}
 }
 
 // digest is that of the template's files, which are told apart by their names
@@ -114,7 +142,7 @@ func digest(t *hcl.Template) string {
 
 func (c *compiler) compile(b *hcl.Build, src *hcl.BuildSource, name string) pipeline.Build {
 	out := pipeline.Build{Info: builder.Info{
-		Name: src.LocalName, Type: src.Type, Build: name,
+		Name: src.SimpleName(), Type: src.Type, Build: name,
 		Force: c.opts.Force, Debug: c.opts.Debug, Cache: c.opts.Cache, OnFail: c.opts.OnError, Template: c.digest,
 	}, Timeout: b.Timeout}
 	sc := c.sourceScope(src)
@@ -124,7 +152,7 @@ func (c *compiler) compile(b *hcl.Build, src *hcl.BuildSource, name string) pipe
 	} else {
 		out.Open, out.Later = c.openBuilder(d, src.Body, sc, out.Info)
 	}
-	late := &lateScope{scope: sc, texts: c.texts(src), build: b.Name, generated: d.Generated, anything: !ok}
+	late := &lateScope{scope: sc, texts: c.texts(src), build: b.Name, builds: c.builds, generated: d.Generated, anything: !ok}
 	late.early = late.before()
 	for _, p := range b.Provisioners {
 		if !p.Skips(src) {
@@ -148,6 +176,10 @@ type pattern struct {
 	glob *glob.Pattern
 }
 
+// hits reports whether the pattern is the name, or matches it: a name with a
+// key has brackets, which mean something in patterns.
+func (p pattern) hits(name string) bool { return p.text == name || p.glob.Match(name) }
+
 func (c *compiler) globs(flag string, texts []string) []pattern {
 	var out []pattern
 	for _, s := range texts {
@@ -163,7 +195,7 @@ func (c *compiler) globs(flag string, texts []string) []pattern {
 
 func matches(ps []pattern, name string) bool {
 	for _, p := range ps {
-		if p.glob.Match(name) {
+		if p.hits(name) {
 			return true
 		}
 	}
@@ -174,7 +206,7 @@ func (c *compiler) unmatched(ps []pattern, flag string, names []string) {
 	for _, p := range ps {
 		hit := false
 		for _, n := range names {
-			hit = hit || p.glob.Match(n)
+			hit = hit || p.hits(n)
 		}
 		if !hit {
 			c.diags.Warnf(nil, "Pattern matches no build", "%s %q matched none of: %s.", flag, p.text, strings.Join(names, ", "))

@@ -62,6 +62,7 @@ func newIndex(s component.Set) index {
 // are returned.
 func (c *compiler) check(b *hcl.Block, s hcl.Scope, cfg any, open func(cfg any) error) (unknown []string) {
 	unknown, diags := b.Check(s, cfg)
+	c.refs = append(c.refs, b.References()...)
 	c.diags = append(c.diags, diags...)
 	c.diags = append(c.diags, faults(b, open(cfg), unknown)...)
 	return unknown

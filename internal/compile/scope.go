@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -14,16 +15,20 @@ import (
 
 // sourceScope is the scope of a builder's options.
 func (c *compiler) sourceScope(src *hcl.BuildSource) hcl.Scope {
-	return c.t.Scope().With("source", cty.ObjectVal(map[string]cty.Value{
+	s := src.Key.In(c.t.Scope()).With("source", cty.ObjectVal(map[string]cty.Value{
 		"type": cty.StringVal(src.Type),
-		"name": cty.StringVal(src.LocalName),
+		"name": cty.StringVal(src.SimpleName()),
 	})).WithTexts(c.texts(src))
+	if len(c.builds) > 0 {
+		s = s.With("build", cty.ObjectVal(c.builds)).Tracking()
+	}
+	return s
 }
 
 // texts are what the {{ }} of options can name in a build of src.
 func (c *compiler) texts(src *hcl.BuildSource) interpolate.Context {
 	t := c.t.Texts()
-	t.BuildName, t.BuildType = src.LocalName, src.Type
+	t.BuildName, t.BuildType = src.SimpleName(), src.Type
 	return t
 }
 
@@ -32,7 +37,8 @@ func (c *compiler) texts(src *hcl.BuildSource) interpolate.Context {
 type lateScope struct {
 	scope     hcl.Scope
 	texts     interpolate.Context
-	build     string // name of the build block
+	build     string               // name of the build block
+	builds    map[string]cty.Value // the other ones
 	generated []string
 	anything  bool      // the builder is not known, nor are its values
 	early     hcl.Scope // what before gives, the same for every step
@@ -41,7 +47,7 @@ type lateScope struct {
 // before is the scope while nothing is known of the guest.
 func (l *lateScope) before() hcl.Scope {
 	vals := map[string]cty.Value{}
-	for name, v := range buildValues(communicator.Data{}) {
+	for name, v := range guestValues(communicator.Data{}) {
 		vals[name] = cty.UnknownVal(v.Type())
 		if v.IsMarked() {
 			vals[name] = hcl.MarkSensitive(vals[name])
@@ -56,7 +62,7 @@ func (l *lateScope) before() hcl.Scope {
 
 // with is the scope for the guest that data is about.
 func (l *lateScope) with(data communicator.Data) hcl.Scope {
-	vals := buildValues(data)
+	vals := guestValues(data)
 	for _, g := range l.generated {
 		vals[g] = cty.StringVal(data.Generated[g])
 	}
@@ -69,7 +75,12 @@ func (l *lateScope) with(data communicator.Data) hcl.Scope {
 
 // of is the scope with vals as build.* and as the data of {{ build }}.
 func (l *lateScope) of(vals map[string]cty.Value) hcl.Scope {
-	values := cty.ObjectVal(vals)
+	all := maps.Clone(l.builds)
+	if all == nil {
+		all = map[string]cty.Value{}
+	}
+	maps.Copy(all, vals) // a build with the name of a value of the guest cannot be referred to here
+	values := cty.ObjectVal(all)
 	if l.anything {
 		values = cty.DynamicVal
 	}
@@ -111,9 +122,9 @@ func sortedNames(vals map[string]cty.Value) []string {
 	return out
 }
 
-// buildValues is build.* for every builder. What a guest does not have is an
+// guestValues is build.* for every builder. What a guest does not have is an
 // empty text.
-func buildValues(d communicator.Data) map[string]cty.Value {
+func guestValues(d communicator.Data) map[string]cty.Value {
 	text := func(s string) cty.Value { return cty.StringVal(s) }
 	hidden := func(s string) cty.Value { return hcl.MarkSensitive(cty.StringVal(s)) }
 	addr, port := "", ""
