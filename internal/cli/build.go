@@ -42,6 +42,7 @@ type buildOptions struct {
 	templateFlags
 	selectFlags
 	runFlags
+	outputFlags
 	force, warnVars bool
 	local           bool
 }
@@ -50,6 +51,7 @@ func (o *buildOptions) declare(fs *flag.FlagSet) {
 	o.templateFlags.declare(fs)
 	o.selectFlags.declare(fs)
 	o.runFlags.declare(fs)
+	o.outputFlags.declare(fs)
 	fs.BoolVar(&o.local, "local", false, "build in the cloud on this machine instead of AWS")
 	fs.BoolVar(&o.force, "force", false, "replace artifacts that are there already")
 	fs.BoolVar(&o.warnVars, "warn-on-undeclared-var", false, "warn about values for undeclared variables")
@@ -100,6 +102,11 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	if !ok && (diags.HasErrors() || plan == nil || len(plan.Builds) == 0) {
 		return exitFailed
 	}
+	out := &outputs{outputFlags: o.outputFlags, a: a, t: t, mask: secrets}
+	if err := out.check(); err != nil {
+		a.report.error(err)
+		return exitFailed
+	}
 	id, err := uuid.NewV7() // sorts by time
 	if err != nil {
 		a.report.error(fmt.Errorf("run id: %w", err))
@@ -112,7 +119,7 @@ func (a *app) build(ctx context.Context, path string, o buildOptions) int {
 	}
 	code := a.carryOut(ctx, pipeline.Run, plan, o.runFlags, pipeline.Options{
 		RunID: id.String(), StateDir: state, Mask: secrets.Mask, Call: newCall(in, o, t),
-	})
+	}, out)
 	if !ok { // as in Packer, the builds without a mistake were run
 		return exitFailed
 	}
@@ -165,7 +172,7 @@ func unpublished(t *hcl.Template) (out diag.List) {
 
 // carryOut runs the plan with do, [pipeline.Run] or [pipeline.Resume], with
 // its readers attached. It completes opts.
-func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.Plan, pipeline.Options) (pipeline.Result, error), plan *pipeline.Plan, o runFlags, opts pipeline.Options) int {
+func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.Plan, pipeline.Options) (pipeline.Result, error), plan *pipeline.Plan, o runFlags, opts pipeline.Options, out *outputs) int {
 	r := a.readers(o)
 	bus := event.NewBus(a.Now, opts.Mask, r.list...)
 	if o.debug {
@@ -201,6 +208,7 @@ func (a *app) carryOut(ctx context.Context, do func(context.Context, *pipeline.P
 		return failure(end.err)
 	}
 	code, made := outcome(end.res)
+	code = out.finish(end.res, code)
 	if made {
 		a.report.say("\nThe image is made; what is missing is made by: " + a.name() + " resume " + opts.RunID)
 	}

@@ -25,6 +25,7 @@ func newCall(in hcl.Inputs, o buildOptions, t *hcl.Template) *journal.Call {
 	c := &journal.Call{
 		Cwd: in.Cwd, Template: in.Path, ConfigType: o.configType, VarFiles: in.VarFiles,
 		Only: o.only, Except: o.except, OnError: o.onError, Parallel: o.parallel, Force: o.force, Local: o.local, Now: in.Now,
+		Outputs: o.file, OutputSecrets: o.secrets,
 		Env: map[string]string{}, Files: fileDigests(t), Values: valueDigests(in, t),
 	}
 	vars := map[string]*hcl.Variable{}

@@ -47,7 +47,7 @@ func (a *app) inspect(ctx context.Context, path string, flags templateFlags) int
 	if t.Legacy {
 		title = strings.Replace(title, "HCL2", "JSON", 1)
 	}
-	a.report.say(secrets.Mask(title + "\n\n" + describeValues(t) + "\n" + describeBuilds(t)))
+	a.report.say(secrets.Mask(title + "\n\n" + describeValues(t) + "\n" + describeBuilds(t) + outputsOf(t)))
 	return exitDone
 }
 
@@ -107,7 +107,11 @@ func describeBuilds(t *hcl.Template) string {
 		}
 		var sources, provisioners, chains []string
 		for _, s := range bld.Sources {
-			sources = append(sources, s.Ref())
+			text := s.Ref()
+			if base := s.Base(); base != "" {
+				text += " (extends " + base + ")"
+			}
+			sources = append(sources, text)
 		}
 		for _, p := range bld.Provisioners {
 			provisioners = append(provisioners, labelled(p.Type, p.Name))
@@ -119,6 +123,13 @@ func describeBuilds(t *hcl.Template) string {
 			}
 		}
 		section("sources", "<no source>", sources)
+		if len(bld.DependsOn) > 0 {
+			var after []string
+			for _, r := range bld.DependsOn {
+				after = append(after, r.String())
+			}
+			section("depends on", "", after)
+		}
 		section("provisioners", "<no provisioner>", provisioners)
 		if p := bld.ErrorCleanup; p != nil {
 			section("error-cleanup-provisioner", "", []string{labelled(p.Type, p.Name)})
@@ -126,6 +137,16 @@ func describeBuilds(t *hcl.Template) string {
 		section("post-processors", "<no post-processor>", chains)
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// outputsOf is the section about the outputs of a template that is not run,
+// empty when it has none.
+func outputsOf(t *hcl.Template) string {
+	if len(t.Outputs) == 0 {
+		return ""
+	}
+	list, _ := compile.Outputs(t, nil) // what is wrong with them is of no concern here
+	return "\n\n" + strings.TrimRight(describeOutputs(list), "\n")
 }
 
 func labelled(typ, name string) string {

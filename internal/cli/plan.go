@@ -40,10 +40,11 @@ func planCommand() *command {
 
 			format           1; it grows when a field changes its meaning, not for new fields
 			version, packer_version, template
-			variables, locals, data_sources
+			variables, locals, data_sources, outputs
 			                 lists of name, origin, sensitive, known, value; the value is left
 			                 out when it is sensitive or not known
-			builds           a list of name, type, source, image, region, copies (regions),
+			builds           a list of name, type, source, extends (a source), after (names of
+			                 builds), image, region, copies (regions),
 			                 replaces, known_later (options), checked, base (id, region, name,
 			                 arch, virtualization, boot, digest), provisioners, error_cleanup,
 			                 post_processors (chains); it is empty when there are errors
@@ -99,7 +100,7 @@ func (a *app) showPlan(ctx context.Context, path string, o planOptions) int {
 	default:
 		a.report.diagnostics(diags, t.Files)
 		if len(v.Builds) > 0 {
-			a.report.say(v.text(secrets.Mask(describeValues(t))))
+			a.report.say(v.text(secrets.Mask(describeValues(t)), secrets.Mask(strings.TrimPrefix(outputsOf(t), "\n"))))
 		}
 	}
 	if diags.HasErrors() || ctx.Err() != nil {
@@ -118,6 +119,7 @@ type planView struct {
 	Locals        []planValue     `json:"locals"`
 	Data          []planValue     `json:"data_sources"` // by "type.name"
 	Builds        []planBuild     `json:"builds"`       // none when the template has mistakes
+	Outputs       []planValue     `json:"outputs"`
 	Diagnostics   []ui.Diagnostic `json:"diagnostics"`
 }
 
@@ -134,7 +136,9 @@ type planValue struct {
 type planBuild struct {
 	Name           string       `json:"name"`
 	Type           string       `json:"type"`
-	Source         string       `json:"source"` // its local name
+	Source         string       `json:"source"`            // its local name
+	Extends        string       `json:"extends,omitempty"` // the source it builds on
+	After          []string     `json:"after"`             // builds that come before it
 	Image          string       `json:"image,omitempty"`
 	Region         string       `json:"region,omitempty"`
 	Copies         []string     `json:"copies"`                  // regions
@@ -171,7 +175,7 @@ type planStep struct {
 func (a *app) planView(ctx context.Context, path string, t *hcl.Template, plan *pipeline.Plan, o planOptions, diags *diag.List, mask func(string) string) *planView {
 	v := &planView{
 		Format: 1, Version: a.Version, PackerVersion: PackerVersion, Template: path,
-		Variables: []planValue{}, Locals: []planValue{}, Data: []planValue{}, Builds: []planBuild{}, Diagnostics: []ui.Diagnostic{},
+		Variables: []planValue{}, Locals: []planValue{}, Data: []planValue{}, Builds: []planBuild{}, Outputs: []planValue{}, Diagnostics: []ui.Diagnostic{},
 	}
 	for _, x := range t.Variables {
 		p := planned(x.Name, x.Value, x.Sensitive, mask)
@@ -185,8 +189,23 @@ func (a *app) planView(ctx context.Context, path string, t *hcl.Template, plan *
 		x, _ := t.Scope().Eval("data." + d.Type + "." + d.Name) // a fault is told already: the value is unknown
 		v.Data = append(v.Data, planned(d.Type+"."+d.Name, x, false, mask))
 	}
+	outs, _ := compile.Outputs(t, nil) // what is wrong with them is told already
+	for _, x := range outs {
+		v.Outputs = append(v.Outputs, planned(x.Name, x.Value, x.Sensitive, mask))
+	}
+	extends := map[string]string{}
+	for _, b := range t.Builds {
+		for _, s := range b.Sources {
+			extends[hcl.FullName(b, s)] = s.Base()
+		}
+	}
 	for _, b := range plan.Builds {
-		v.Builds = append(v.Builds, planOf(ctx, b, o.check, diags, mask))
+		p := planOf(ctx, b, o.check, diags, mask)
+		p.Extends = mask(extends[b.Info.Build])
+		for _, name := range b.After {
+			p.After = append(p.After, mask(name))
+		}
+		v.Builds = append(v.Builds, p)
 	}
 	return v
 }
@@ -195,7 +214,7 @@ func (a *app) planView(ctx context.Context, path string, t *hcl.Template, plan *
 func planOf(ctx context.Context, b pipeline.Build, check bool, diags *diag.List, mask func(string) string) (out planBuild) {
 	out = planBuild{
 		Name: mask(b.Info.Build), Type: b.Info.Type, Source: mask(b.Info.Name),
-		Copies: []string{}, Replaces: []string{}, KnownLater: []string{}, Provisioners: []planStep{}, PostProcessors: [][]planStep{},
+		After: []string{}, Copies: []string{}, Replaces: []string{}, KnownLater: []string{}, Provisioners: []planStep{}, PostProcessors: [][]planStep{},
 	}
 	for _, p := range b.Provisioners {
 		out.Provisioners = append(out.Provisioners, provisionerStep(p))

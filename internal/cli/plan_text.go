@@ -14,7 +14,7 @@ import (
 )
 
 // text is the plan for a person, behind the values of the template.
-func (v *planView) text(values string) string {
+func (v *planView) text(values, outputs string) string {
 	var b strings.Builder
 	b.WriteString(values)
 	if len(v.Data) > 0 {
@@ -30,6 +30,9 @@ func (v *planView) text(values string) string {
 	b.WriteString("\n> builds:\n")
 	for _, p := range v.Builds {
 		p.text(&b)
+	}
+	if outputs != "" {
+		b.WriteString(outputs + "\n")
 	}
 	count := "1 build"
 	if n := len(v.Builds); n != 1 {
@@ -47,6 +50,8 @@ func (p planBuild) text(b *strings.Builder) {
 		}
 	}
 	line("builder", p.Type)
+	line("extends", p.Extends)
+	line("after", strings.Join(p.After, ", "))
 	line("image", p.Image)
 	line("region", p.Region)
 	line("copies to", strings.Join(p.Copies, ", "))

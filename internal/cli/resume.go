@@ -18,6 +18,7 @@ import (
 
 type resumeOptions struct {
 	runFlags
+	outputFlags
 	vars             repeated
 	accept           bool
 	ownError, ownPar bool // -on-error, -parallel-builds were given; else they are the run's
@@ -42,6 +43,7 @@ func resumeCommand() *command {
 		prepare: func(a *app, fs *flag.FlagSet) func(context.Context, []string) int {
 			var o resumeOptions
 			o.runFlags.declare(fs)
+			o.outputFlags.declare(fs)
 			fs.Var(&o.vars, "var", "`name=value` of a sensitive variable, whose value is kept nowhere; repeatable")
 			fs.BoolVar(&o.accept, "accept-changes", false, "go on although the template or the value of a variable has changed")
 			return func(ctx context.Context, args []string) int {
@@ -118,13 +120,20 @@ func (a *app) resume(ctx context.Context, run string, o resumeOptions) int {
 	if !o.ownPar {
 		o.parallel = call.Parallel
 	}
+	if o.file == "" {
+		o.file, o.secrets = call.Outputs, o.secrets || call.OutputSecrets
+	}
 	plan, ok := a.plan(ctx, t, diags, compile.Options{
 		Only: call.Only, Except: call.Except, Force: call.Force, Debug: o.debug, OnError: o.onError,
 	}, secrets)
 	if !ok {
 		return exitFailed
 	}
-	return a.carryOut(ctx, pipeline.Resume, plan, o.runFlags, pipeline.Options{RunID: id, StateDir: state, Mask: secrets.Mask})
+	out := &outputs{outputFlags: o.outputFlags, a: a, t: t, mask: secrets}
+	if err := out.check(); err != nil {
+		return fail(err)
+	}
+	return a.carryOut(ctx, pipeline.Resume, plan, o.runFlags, pipeline.Options{RunID: id, StateDir: state, Mask: secrets.Mask}, out)
 }
 
 // enter makes the folder of a run the working directory: the template's

@@ -86,6 +86,9 @@ type Call struct {
 	Local      bool              `json:"local,omitempty"` // the clouds are this machine's own
 	Now        time.Time         `json:"now"`             // what the template was told the time is
 
+	Outputs       string `json:"outputs,omitempty"` // file for them, as given
+	OutputSecrets bool   `json:"output_secrets,omitempty"`
+
 	Files  map[string]string `json:"files,omitempty"`  // "sha256:<hex>" of the template's files, by name
 	Values map[string]string `json:"values,omitempty"` // the same of the variables' values, secrets left out
 }
