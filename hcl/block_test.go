@@ -445,3 +445,26 @@ build { sources = ["null.a", "null.b"] }`)
 		t.Errorf("findings: %v", l)
 	}
 }
+
+func TestTooManyBuilds(t *testing.T) {
+	dir := t.TempDir()
+	src := `
+source "null" "a" { count = 1000 }
+build {
+  name    = "b"
+  count   = 1000
+  sources = ["null.a"]
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "a.pkr.hcl"), []byte(src), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tmpl, l := Load(t.Context(), Inputs{Path: ".", Cwd: dir, Version: "1.16.0", Now: startTime})
+	n := 0
+	for _, b := range tmpl.Builds {
+		n += len(b.Sources)
+	}
+	if n != mostBuilds || len(l) != 1 || l[0].Summary != "Too many builds" {
+		t.Errorf("%d builds, %v", n, l)
+	}
+}

@@ -209,6 +209,12 @@ func (t *Template) refer(build *Build, ref string, extra hcl2.Body, at, around h
 	}
 	var out []*BuildSource
 	for _, top := range tops {
+		if t.total++; t.total > mostBuilds {
+			if t.total == mostBuilds+1 {
+				*l = append(*l, report(at, around, "Too many builds", "The template comes to more than %d builds: every source of every build is one.", mostBuilds))
+			}
+			return out, true
+		}
 		s := &BuildSource{Type: top.Type, Name: top.Name, LocalName: top.Name, Range: toRange(at), Plain: t.Legacy, Key: top.key, local: f.name, block: top}
 		body := top.body
 		if extra != nil {

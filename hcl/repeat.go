@@ -12,8 +12,10 @@ import (
 	"github.com/ingot-build/ingot/internal/diag"
 )
 
-// mostInstances bounds count.
-const mostInstances = 10000
+const (
+	mostInstances = 1000  // of one block
+	mostBuilds    = 10000 // of a template: sources times builds
+)
 
 // notYet is the key of the one instance that stands for all while for_each or
 // count is not known.
@@ -116,6 +118,9 @@ func (t *Template) forEach(a *hcl2.Attribute, l *diag.List) []Key {
 		return wrong("for_each is a %s. Give a map, or a list of texts.", ty.FriendlyName())
 	}
 	var out []Key
+	if n := v.LengthInt(); n > mostInstances {
+		return wrong("for_each has %d elements; the most that there may be is %d.", n, mostInstances)
+	}
 	plain := map[string]string{}
 	for it := v.ElementIterator(); it.Next(); {
 		k, e := it.Element()

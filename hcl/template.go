@@ -125,6 +125,7 @@ type Template struct {
 	scope Scope
 	order map[string]int // of files, for sorting findings
 
+	total  int      // sources of all builds
 	parsed []source // for rawBody
 	raw    map[hcl2.Range]hcl2.Body
 }
