@@ -29,7 +29,7 @@ func together(list ...func() error) error {
 // check finds what would make the build fail later. What can be asked at the
 // same time is.
 func (m *machine) check(ctx context.Context) error {
-	if err := errors.Join(m.checkCommunicator(), m.checkPlugin()); err != nil {
+	if err := m.checkPlugin(); err != nil {
 		return err
 	}
 	sess, err := m.session(ctx)

@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/awsaccess"
 	"github.com/ingot-build/ingot/internal/communicator"
+	"github.com/ingot-build/ingot/internal/communicator/connect"
 	"github.com/ingot-build/ingot/internal/communicator/ssh"
 	"github.com/ingot-build/ingot/internal/diag"
 )
@@ -26,15 +27,6 @@ var (
 	errNoHostKey = diag.WithHint(errors.New("the guest did not print its SSH host key on its console, and behind a bastion or proxy it cannot be seen beforehand"),
 		"set ssh_host_key_check = false to connect without a check")
 )
-
-// checkCommunicator refuses what [machine.connect] cannot do.
-func (m *machine) checkCommunicator() error {
-	if m.comm.Communicator == "winrm" {
-		return diag.WithHint(errors.New("connecting over WinRM is not supported yet"),
-			`install OpenSSH server on the Windows guest, by user_data for example, and set communicator = "ssh"`)
-	}
-	return nil
-}
 
 // connect waits for the guest's communicator.
 func (m *machine) connect(ctx context.Context, r *builder.Run, s *state) (communicator.Guest, error) {
@@ -70,14 +62,19 @@ func (m *machine) connect(ctx context.Context, r *builder.Run, s *state) (commun
 		d.Password = d.WinRMPassword
 	}
 	t := ssh.Target{Host: d.Host, Port: d.Port, User: d.User, Password: d.Password, PrivateKey: m.key}
-	m.hostKeys(c, r, s, &t)
+	overSSH := m.comm.Communicator != "winrm"
+	if overSSH {
+		m.hostKeys(c, r, s, &t)
+	}
 	r.Say("Connecting to instance %s at %s", s.Instance.ID, net.JoinHostPort(d.Host, strconv.Itoa(d.Port)))
-	conn, err := ssh.Dial(ctx, *m.comm, t, r.Events)
+	conn, err := connect.Dial(ctx, *m.comm, t, r.Events)
 	if err != nil {
 		return g, m.explainConnect(ctx, c, s, err)
 	}
 	m.conn, g.Communicator = conn, conn
-	m.arm(ctx, r)
+	if overSSH {
+		m.arm(ctx, r)
+	}
 	return g, nil
 }
 

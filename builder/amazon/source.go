@@ -104,6 +104,9 @@ func (m *machine) source(ctx context.Context) (source, error) {
 		return source{}, err
 	}
 	i, err := m.run.choose(images)
+	if err != nil && len(images) == 0 && c.s.Local() {
+		err = diag.WithHint(err, "the local cloud has the images that were brought in with ingot local import; ingot build examples/base makes one that an ordinary filter for Debian finds")
+	}
 	if err != nil {
 		return source{}, err
 	}

@@ -110,7 +110,7 @@ func (m *machine) ended(i types.Instance) error {
 
 // leaveGuest takes away what this build put into the guest.
 func (m *machine) leaveGuest(ctx context.Context, r *builder.Run, s *state) error {
-	if m.conn == nil || m.run.DisableStop { // the guest is shutting down
+	if m.conn == nil || m.comm.Communicator == "winrm" || m.run.DisableStop { // the guest is shutting down
 		return nil
 	}
 	if err := m.disarm(ctx, r); err != nil {

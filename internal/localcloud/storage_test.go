@@ -17,7 +17,7 @@ import (
 const here, there = "us-east-1", "eu-west-1"
 
 // limit is how long a test waits for what must come.
-const limit = 2 * time.Minute
+const limit = 5 * time.Minute
 
 // testCloud opens a cloud; its jobs are done until the test ends.
 func testCloud(t *testing.T) *Cloud {

@@ -21,7 +21,7 @@ import (
 )
 
 // Limit is how long a test waits for what must come.
-const Limit = 2 * time.Minute
+const Limit = 5 * time.Minute
 
 // A Cloud is served until the test ends.
 type Cloud struct {
