@@ -35,6 +35,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	// The settings of whoever runs the tests are not those of the tests.
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "AWS_") {
+			_ = os.Unsetenv(name)
+		}
+	}
 	os.Exit(m.Run())
 }
 

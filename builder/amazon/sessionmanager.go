@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/awsaccess"
@@ -70,11 +74,18 @@ func (m *machine) openSession(ctx context.Context, r *builder.Run, s *state) err
 		}
 	}
 	port := m.run.SessionPort
+	held := func() {}
 	if port == 0 {
-		if port, err = freePort(8000, 9000); err != nil {
+		if port, held, err = holdPort(8000, 9000); err != nil {
 			return err
 		}
 	}
+	begun := false
+	defer func() {
+		if !begun {
+			held()
+		}
+	}()
 	in := &ssm.StartSessionInput{
 		Target: &s.Instance.ID, DocumentName: aws.String(sessionDocument),
 		Parameters: map[string][]string{"portNumber": {strconv.Itoa(m.port())}, "localPortNumber": {strconv.Itoa(port)}},
@@ -97,11 +108,13 @@ func (m *machine) openSession(ctx context.Context, r *builder.Run, s *state) err
 	if err != nil {
 		return err
 	}
-	return m.startPlugin(ctx, sess, in, out, port)
+	begun = true
+	return m.startPlugin(ctx, sess, in, out, port, held)
 }
 
 // startPlugin starts the plugin and waits until its port takes connections.
-func (m *machine) startPlugin(ctx context.Context, sess *awsaccess.Session, in *ssm.StartSessionInput, out *ssm.StartSessionOutput, port int) error {
+// held is called when the port is free again.
+func (m *machine) startPlugin(ctx context.Context, sess *awsaccess.Session, in *ssm.StartSessionInput, out *ssm.StartSessionOutput, port int, held func()) error {
 	region := sess.Region()
 	answer, err := json.Marshal(map[string]string{
 		"SessionId": aws.ToString(out.SessionId), "StreamUrl": aws.ToString(out.StreamUrl), "TokenValue": aws.ToString(out.TokenValue),
@@ -122,12 +135,14 @@ func (m *machine) startPlugin(ctx context.Context, sess *awsaccess.Session, in *
 	t := &tunnel{port: port, id: aws.ToString(out.SessionId), stop: stop, done: make(chan struct{})}
 	m.tunnel = t // there is a session to end, whatever becomes of the plugin
 	if err := cmd.Start(); err != nil {
+		held()
 		close(t.done)
 		return fmt.Errorf("%s: %w", sessionPlugin, err)
 	}
 	var ended error
 	go func() {
 		ended = cmd.Wait()
+		held()
 		close(t.done)
 	}()
 	wait, over := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("%s did not open port %d", sessionPlugin, port))
@@ -195,13 +210,25 @@ func (m *machine) closeSession(ctx context.Context, _ *builder.Run, _ *state) er
 	return gone(err, "DoesNotExistException")
 }
 
-// freePort returns a port on which nothing listens.
-func freePort(low, high int) (int, error) {
-	for p := low; p <= high; p++ {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
-		if err == nil {
-			return p, l.Close()
+// holdPort returns a port on which nothing listens and that no other build, of
+// this process or another, is given before release: the plugin takes it later.
+func holdPort(low, high int) (port int, release func(), err error) {
+	n := high - low + 1
+	first := rand.IntN(n) //nolint:gosec // not a secret
+	for i := range n {
+		p := low + (first+i)%n
+		lock, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("ingot-port-%d.lock", p)), os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			continue // another user's
 		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+			if err == nil {
+				_ = l.Close() // nothing was accepted
+				return p, func() { _ = unix.Flock(int(lock.Fd()), unix.LOCK_UN); _ = lock.Close() }, nil
+			}
+		}
+		_ = lock.Close() // it was not ours
 	}
-	return 0, fmt.Errorf("no port from %d to %d is free for the session", low, high)
+	return 0, nil, fmt.Errorf("no port from %d to %d is free for the session", low, high)
 }

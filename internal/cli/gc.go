@@ -227,7 +227,7 @@ func (g *collector) marks(ctx context.Context, dirs []string) {
 	if g.opts.local {
 		set = g.local
 	}
-	opt := builder.SweepOptions{Regions: g.opts.regions, AllRegions: g.opts.allRegions}
+	opt := builder.SweepOptions{Regions: g.opts.regions, AllRegions: g.opts.allRegions, Runs: g.state}
 	for _, d := range append(append([]string{}, g.opts.dirs...), dirs...) {
 		if !filepath.IsAbs(d) {
 			d = filepath.Join(g.Cwd, d)
