@@ -4,6 +4,7 @@ package builder
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/ingot-build/ingot/internal/artifact"
 	"github.com/ingot-build/ingot/internal/communicator"
@@ -36,14 +37,17 @@ type Builder interface {
 
 // Info is what a builder may know of the build it works for.
 type Info struct {
-	Name   string // local name of the source, Packer's packer_build_name
-	Type   string // builder type
-	Build  string // full build name
-	Force  bool   // -force: an existing result may be replaced
-	Debug  bool   // -debug
-	RunID  string // "" at validate time
-	Cache  string // folder for downloads, shared by runs; may not exist yet
-	OnFail string // the -on-error setting, for what is told to the user
+	Name  string // local name of the source, Packer's packer_build_name
+	Type  string // builder type
+	Build string // full build name
+	Force bool   // -force: an existing result may be replaced
+	Debug bool   // -debug
+	RunID string // "" at validate time
+	Cache string // folder for downloads, shared by runs; may not exist yet
+	// Timeout is how long the build may take, its clean-up excepted; 0: as long
+	// as it needs, and at validate time.
+	Timeout time.Duration
+	OnFail  string // the -on-error setting, for what is told to the user
 
 	Template string // digest of the template, "" when not known; artifacts are tagged with it
 }

@@ -108,6 +108,7 @@ func (o opener) ebs(c EBSConfig, info builder.Info) (builder.Builder, error) {
 func (o opener) newEBS(c EBSConfig, info builder.Info) (*machine, error) {
 	m := o.machine(typeEBS, info)
 	f := faults{errs: m.render.early(&c)}
+	c.endAfter(info.Timeout, c.Comm.Communicator)
 	c.prepare(&f, m.render)
 	m.ebs, m.access, m.comm, m.run, m.img = &c, &c.Access, &c.Comm, &c.RunOptions, &c.ImageOptions
 	m.launch, m.volumeTags = c.LaunchMappings, mergeTags(c.RunVolumeTags, c.RunVolumeTagEntries)
@@ -122,6 +123,7 @@ func (o opener) surrogate(c SurrogateConfig, info builder.Info) (builder.Builder
 func (o opener) newSurrogate(c SurrogateConfig, info builder.Info) (*machine, error) {
 	m := o.machine(typeSurrogate, info)
 	f := faults{errs: m.render.early(&c)}
+	c.endAfter(info.Timeout, c.Comm.Communicator)
 	c.prepare(&f, m.render)
 	m.sur, m.access, m.comm, m.run, m.img = &c, &c.Access, &c.Comm, &c.RunOptions, &c.ImageOptions
 	m.launch, m.volumeTags = c.launch(), mergeTags(c.RunVolumeTags, c.RunVolumeTagEntries)
@@ -136,6 +138,7 @@ func (o opener) volume(c VolumeConfig, info builder.Info) (builder.Builder, erro
 func (o opener) newVolume(c VolumeConfig, info builder.Info) (*machine, error) {
 	m := o.machine(typeVolume, info)
 	f := faults{errs: m.render.early(&c)}
+	c.endAfter(info.Timeout, c.Comm.Communicator)
 	c.prepare(&f)
 	m.vol, m.access, m.comm, m.run = &c, &c.Access, &c.Comm, &c.RunOptions
 	m.launch, m.volumeTags = c.launch(), mergeTags(c.RunVolumeTags, c.RunVolumeTagEntries)

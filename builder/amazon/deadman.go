@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ingot-build/ingot/builder"
 	"github.com/ingot-build/ingot/internal/communicator"
@@ -11,6 +12,18 @@ import (
 )
 
 const deadManUnit = "ingot-dead-man"
+
+// deadManGrace is how long after the build's deadline the instance ends itself:
+// the build has cleaned up by then, if anybody has.
+const deadManGrace = 15 * time.Minute
+
+// endAfter sets the timer of a build that has a deadline and no timer of its
+// own. Where the template shuts the guest down there is none.
+func (c *RunOptions) endAfter(limit time.Duration, communicator string) {
+	if limit > 0 && c.DeadMan == 0 && !c.DisableStop && (communicator == "" || communicator == "ssh") {
+		c.DeadMan = limit + deadManGrace
+	}
+}
 
 // arm sets a timer in the guest that shuts it down, in case this process and
 // whoever could resume it are gone for good. The timer is a transient unit of

@@ -3,6 +3,7 @@ package amazon
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -120,5 +121,25 @@ func TestLookup(t *testing.T) {
 	}}).lookup()
 	if len(in.Filters) != 2 || *in.Filters[1].Name != "name" || len(in.Filters[1].Values) != 2 || in.Owners[0] != "1" || !*in.IncludeDeprecated {
 		t.Errorf("%+v", in)
+	}
+}
+
+func TestDeadlineArmsTheDeadMan(t *testing.T) {
+	for _, tc := range []struct {
+		in           RunOptions
+		limit        time.Duration
+		communicator string
+		want         time.Duration
+	}{
+		{RunOptions{}, 0, "ssh", 0},
+		{RunOptions{}, time.Hour, "", time.Hour + deadManGrace},
+		{RunOptions{}, time.Hour, "winrm", 0},
+		{RunOptions{DeadMan: 2 * time.Hour}, time.Hour, "ssh", 2 * time.Hour},
+		{RunOptions{DisableStop: true}, time.Hour, "ssh", 0},
+	} {
+		c := tc.in
+		if c.endAfter(tc.limit, tc.communicator); c.DeadMan != tc.want {
+			t.Errorf("%+v: %s, want %s", tc, c.DeadMan, tc.want)
+		}
 	}
 }

@@ -100,8 +100,9 @@ type RunOptions struct {
 	// capacity. Not an option of Packer.
 	SpotFallback bool `hcl:"spot_fallback"`
 	// DeadMan is how long after the connection the instance shuts itself down
-	// by a timer in the guest, in case nobody is left to end it; 0: never. The
-	// timer is in memory only and is taken away before the image is made. Not
+	// by a timer in the guest, in case nobody is left to end it. 0: some time
+	// after the build's own deadline, and never where it has none. The timer is
+	// in memory only and is taken away before the image is made. Not
 	// an option of Packer.
 	DeadMan time.Duration `hcl:"dead_man"`
 	// SSHHostKeyCheck says whether the guest must show a host key that it

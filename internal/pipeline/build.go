@@ -43,7 +43,10 @@ func runBuild(ctx context.Context, b Build, dir string, log builder.Log, recs []
 		return res
 	}
 	start := o.Now()
-	b.Info.RunID = o.RunID
+	b.Info.RunID, b.Info.Timeout = o.RunID, b.Timeout
+	if o.Timeout > 0 && (b.Timeout == 0 || o.Timeout < b.Timeout) {
+		b.Info.Timeout = o.Timeout
+	}
 	w := &work{Build: b, opts: o, out: o.Events.ForBuild(b.Info.Build), log: log, past: before}
 	w.run = builder.NewRun(b.Info, dir, w.out, log, recs)
 	w.run.AfterStep = w.afterStep
