@@ -10,8 +10,13 @@ import (
 )
 
 var buildAttributes = []hcl2.AttributeSchema{
-	{Name: "name"}, {Name: "description"}, {Name: "sources"}, {Name: "timeout"},
-	{Name: "for_each"}, {Name: "count"}, {Name: "depends_on"},
+	{Name: "name"},
+	{Name: "description"},
+	{Name: "sources"},
+	{Name: "timeout"},
+	{Name: "for_each"},
+	{Name: "count"},
+	{Name: "depends_on"},
 }
 
 var buildBlocks = []hcl2.BlockHeaderSchema{

@@ -31,11 +31,11 @@ func (a *app) checkConfig() error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("Packer's configuration: %w", err)
+		return fmt.Errorf("configuration of Packer: %w", err)
 	}
 	var config map[string]json.RawMessage
 	if err := json.Unmarshal(text, &config); err != nil {
-		return diag.WithHint(fmt.Errorf("Packer's configuration %s: %w", path, err), "it is a JSON object, such as {\"disable_checkpoint\": true}")
+		return diag.WithHint(fmt.Errorf("configuration of Packer %s: %w", path, err), "it is a JSON object, such as {\"disable_checkpoint\": true}")
 	}
 	var found []string
 	for _, key := range []string{"builders", "provisioners", "post-processors"} {
@@ -44,7 +44,7 @@ func (a *app) checkConfig() error {
 		}
 	}
 	if len(found) > 0 {
-		return diag.WithHint(fmt.Errorf("Packer's configuration %s names plugins by their paths: %s", path, strings.Join(found, ", ")),
+		return diag.WithHint(fmt.Errorf("configuration of Packer %s names plugins by their paths: %s", path, strings.Join(found, ", ")),
 			"remove that; templates name what they need in required_plugins")
 	}
 	return nil

@@ -120,8 +120,10 @@ func TestBuildsThatCannotBeOrdered(t *testing.T) {
 		src, want string
 		builds    int
 	}{
-		"circle": {build("x", "depends_on = [build.y]") + build("y", "depends_on = [build.z]") + build("z", "depends_on = [build.x]") + build("free", ""),
-			"Error Cycle of builds: These builds depend on each other in a circle, so none can begin: x.toy.a -> y.toy.a -> z.toy.a -> x.toy.a.", 1},
+		"circle": {
+			build("x", "depends_on = [build.y]") + build("y", "depends_on = [build.z]") + build("z", "depends_on = [build.x]") + build("free", ""),
+			"Error Cycle of builds: These builds depend on each other in a circle, so none can begin: x.toy.a -> y.toy.a -> z.toy.a -> x.toy.a.", 1,
+		},
 		"itself":   {build("x", "provisioner \"say\" { text = build.x.artifact.id }"), "Error Cycle of builds", 0},
 		"one name": {build("x", "") + build("x", "") + build("y", "provisioner \"say\" { text = build.x.artifact.id }"), "Error Several builds of one name", 2},
 		"missing":  {build("x", "provisioner \"say\" { text = build.z.artifact.id }"), "No build block has the name \"z\"", 0},

@@ -89,7 +89,7 @@ func (a *ansible) checkVersion(ctx context.Context, out event.Sink) error {
 			"set skip_version_check = true where command is a program of your own")
 	}
 	if major, err := strconv.Atoi(m[1]); err != nil || major < 2 {
-		return diag.WithHint(fmt.Errorf("Ansible %s.%s is too old", m[1], m[2]), "2.0 is the oldest that works here") //nolint:revive,staticcheck // a name
+		return diag.WithHint(fmt.Errorf("version %s.%s of Ansible is too old", m[1], m[2]), "2.0 is the oldest that works here")
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
 	out.Emit(event.Detail{Text: first})

@@ -153,8 +153,9 @@ func TestLine(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, tc.want)
 		}
 	}
-	if l := mustOpen(t, Config{PlaybookFile: book}); l.staging() == l.staging() || !strings.HasPrefix(l.staging(), stagingParent) {
-		t.Errorf("staging %s", l.staging())
+	l := mustOpen(t, Config{PlaybookFile: book})
+	if first, second := l.staging(), l.staging(); first == second || !strings.HasPrefix(first, stagingParent) {
+		t.Errorf("staging %s, then %s", first, second)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //lint:ignore SA1019 NTLM is made of it ([MS-NLMP] 3.3)
 )
 
 // Flags of 2.2.2.5 that both ends here ask for and accept.

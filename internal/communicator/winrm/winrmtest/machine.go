@@ -92,7 +92,6 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            map[string]string
-	depth          int
 }
 
 // cmd runs a line as cmd.exe /c does and returns its exit code.

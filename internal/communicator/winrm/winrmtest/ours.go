@@ -1,3 +1,5 @@
+//lint:file-ignore ST1005 the errors are what PowerShell says
+
 package winrmtest
 
 import (
