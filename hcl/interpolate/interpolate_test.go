@@ -15,7 +15,7 @@ import (
 func testContext() *Context {
 	return &Context{
 		BuildName: "web", BuildType: "qemu", Start: time.Date(2024, 2, 29, 13, 4, 5, 0, time.FixedZone("x", 3600)), Cwd: "/work",
-		TemplateDir: "/work/t", Version: "1.16.0", User: map[string]string{"a": "alpha", "empty": "", "tricky": "{{ .X }}"},
+		TemplateDir: "/srv/t", Version: "1.16.0", User: map[string]string{"a": "alpha", "empty": "", "tricky": "{{ .X }}"},
 		Getenv: func(name string) string { return map[string]string{"HOME": "/root"}[name] },
 		Stores: secretstore.Stores{SecretsManager: func(_ context.Context, name string) (string, error) {
 			if name != "db" {
@@ -49,7 +49,7 @@ func TestRender(t *testing.T) {
 		"{{timestamp}}":                        "1709208245",
 		"{{strftime `%Y%j`}}":                  "2024060",
 		"{{pwd}} {{packer_version}}":           "/work 1.16.0",
-		"{{template_dir}}":                     "/work/t",
+		"{{template_dir}}":                     "/srv/t",
 		"{{user `a`}}{{user `empty`}}":         "alpha",
 		"{{user `none`}}.":                     ".",
 		"{{user `tricky`}}":                    "{{ .X }}",

@@ -50,16 +50,16 @@ func (c *Cloud) imageOnce(ctx context.Context, j Job, img Image) (again bool, er
 	if err != nil {
 		return false, err
 	}
-	todo, err := c.uncaptured(ctx, j.Region, img)
+	rest, err := c.uncaptured(ctx, j.Region, img)
 	if err != nil {
 		return false, err
 	}
 	switch {
 	case !ok || i.State == "stopped" || i.State == "terminated":
-		return false, c.captureAll(ctx, j.Region, todo)
+		return false, c.captureAll(ctx, j.Region, rest)
 	case i.State != "running":
 		return true, nil
-	case len(todo) == 0 && !i.Rebooting: // done before, by a process that died
+	case len(rest) == 0 && !i.Rebooting: // done before, by a process that died
 		return false, nil
 	}
 	if err := c.markRebooting(ctx, j.Region, i.ID); err != nil {
@@ -80,7 +80,7 @@ func (c *Cloud) imageOnce(ctx context.Context, j Job, img Image) (again bool, er
 			return false, fmt.Errorf("image of %s: %w", i.ID, err)
 		}
 	}
-	if err := c.captureAll(ctx, j.Region, todo); err != nil {
+	if err := c.captureAll(ctx, j.Region, rest); err != nil {
 		return false, err
 	}
 	err = c.startMachine(ctx, j.Region, i, func(t *Tx, i *Instance) error {

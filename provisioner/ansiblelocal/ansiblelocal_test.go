@@ -213,11 +213,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// stub stands for ansible-playbook and ansible-galaxy: it shows how it is
+// player stands for ansible-playbook and ansible-galaxy: it shows how it is
 // called, and from where.
-func stub(t *testing.T, status string) string {
+func player(t *testing.T, status string) string {
 	t.Helper()
-	p := write(t, t.TempDir(), "stub", "#!/bin/sh\necho \"$PWD $*\"\nexit "+status+"\n")
+	p := write(t, t.TempDir(), "player", "#!/bin/sh\necho \"$PWD $*\"\nexit "+status+"\n")
 	must(t, os.Chmod(p, 0o755))
 	return p
 }
@@ -227,7 +227,7 @@ func TestApply(t *testing.T) {
 	g := s.Connect()
 	staging := filepath.Join(t.TempDir(), "stage it")
 	c := everything(t)
-	c.Command, c.GalaxyCommand, c.StagingDirectory, c.GalaxyForceInstall = stub(t, "0"), stub(t, "0"), staging, true
+	c.Command, c.GalaxyCommand, c.StagingDirectory, c.GalaxyForceInstall = player(t, "0"), player(t, "0"), staging, true
 	var out provisionertest.Events
 	must(t, mustOpen(t, c).Apply(provisionertest.Context(t), g, &out))
 	extra := ` --extra-vars packer_build_name=web packer_builder_type=qemu packer_http_addr=10.0.2.2:8123 -c local -i ` + staging + "/ingot-inventory"
@@ -244,7 +244,7 @@ func TestApply(t *testing.T) {
 	}
 	c.CleanStagingDirectory, c.GalaxyFile = true, ""
 	for _, status := range []string{"0", "2"} {
-		c.Command = stub(t, status)
+		c.Command = player(t, status)
 		err := mustOpen(t, c).Apply(provisionertest.Context(t), g, event.Discard)
 		var exit *communicator.ExitError
 		if (status == "0") != (err == nil) || err != nil && !errors.As(err, &exit) {

@@ -220,18 +220,18 @@ func (c *Conn) PutTree(ctx context.Context, dst string, src fs.FS, progress func
 			progress(sent)
 		}
 	}
-	todo := make(chan string, len(files))
+	rest := make(chan string, len(files))
 	for _, f := range files {
-		todo <- f
+		rest <- f
 	}
-	close(todo)
+	close(rest)
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range n {
 		make := folders
 		if i > 0 {
 			make = nil // a file's folder is made with it
 		}
-		g.Go(func() error { return c.putSome(gctx, dst, src, make, todo, count) })
+		g.Go(func() error { return c.putSome(gctx, dst, src, make, rest, count) })
 	}
 	return asPut(dst, g.Wait())
 }

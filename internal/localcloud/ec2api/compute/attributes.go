@@ -280,14 +280,14 @@ type creditsOutput struct {
 }
 
 func (a *api) describeCredits(ctx context.Context, call *awswire.Call, in *creditsInput) (*creditsOutput, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.cloud.Instances(ctx, call.Region, in.IDs)
 	if err != nil {
 		return nil, err
 	}
-	by := ec2wire.FilterBy[localcloud.Instance]{"instance-id": func(i localcloud.Instance) []string { return one(i.ID) }}
+	by := ec2wire.FilterBy[localcloud.Instance]{"instance-id": func(i localcloud.Instance) []string { return ec2wire.One(i.ID) }}
 	if all, err = by.Match(in.Filters, all, instanceTags); err != nil {
 		return nil, err
 	}
@@ -335,7 +335,7 @@ func (a *api) modifyCredits(ctx context.Context, call *awswire.Call, in *modifyC
 	if err != nil {
 		return nil, err
 	}
-	out := &modifyCreditsOutput{Refused: mapped(refused, func(r localcloud.CreditRefusal) creditRefusal {
+	out := &modifyCreditsOutput{Refused: ec2wire.Mapped(refused, func(r localcloud.CreditRefusal) creditRefusal {
 		return creditRefusal{r.Instance, reason{r.Code, r.Message}}
 	})}
 	for _, id := range done {

@@ -27,37 +27,12 @@ func dry(ctx context.Context, d ec2wire.DryRun) context.Context {
 	return ctx
 }
 
-// one is the only value of a filter; "" is none.
-func one(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
-}
-
-// mapped applies fn to each item.
-func mapped[T, U any](in []T, fn func(T) U) []U {
-	out := make([]U, len(in))
-	for i, v := range in {
-		out[i] = fn(v)
-	}
-	return out
-}
-
 type textValue struct {
 	Value string `q:"Value" xml:"value,omitempty"`
 }
 
 type boolValue struct {
 	Value bool `q:"Value" xml:"value"`
-}
-
-// onlyWithout refuses the use of ids together with pages, as EC2 does.
-func onlyWithout(p ec2wire.Page, ids []string) error {
-	if p.MaxResults != 0 && len(ids) > 0 {
-		return awswire.Errorf("InvalidParameterCombination", "The parameter maxResults cannot be used together with ids in the request")
-	}
-	return nil
 }
 
 type instanceIDs struct {

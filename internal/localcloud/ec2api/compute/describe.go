@@ -61,7 +61,7 @@ type describeOutput struct {
 }
 
 func (a *api) describe(ctx context.Context, call *awswire.Call, in *describeInput) (*describeOutput, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	s, err := a.shower(ctx, call.Region)
@@ -91,17 +91,19 @@ func instanceTags(i localcloud.Instance) localcloud.Tags { return i.Tags }
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
 func (s *shower) filters() ec2wire.FilterBy[localcloud.Instance] {
 	type inst = localcloud.Instance
-	field := func(get func(inst) string) func(inst) []string { return func(i inst) []string { return one(get(i)) } }
+	field := func(get func(inst) string) func(inst) []string {
+		return func(i inst) []string { return ec2wire.One(get(i)) }
+	}
 	flag := func(get func(inst) bool) func(inst) []string {
 		return func(i inst) []string { return ec2wire.Bool(get(i)) }
 	}
 	fixed := func(v string) func(inst) []string { return func(inst) []string { return []string{v} } }
 	groupIDs := func(i inst) []string { return i.SecurityGroups }
 	groupNames := func(i inst) []string {
-		return mapped(i.SecurityGroups, func(id string) string { return s.groups[id] })
+		return ec2wire.Mapped(i.SecurityGroups, func(id string) string { return s.groups[id] })
 	}
 	volume := func(get func(localcloud.InstanceDevice) string) func(inst) []string {
-		return func(i inst) []string { return mapped(i.Devices, get) }
+		return func(i inst) []string { return ec2wire.Mapped(i.Devices, get) }
 	}
 	live := func(get func(inst) string) func(inst) []string { // of instances in a network
 		return field(func(i inst) string {
@@ -263,7 +265,7 @@ func summary(status string) statusSummary {
 }
 
 func (a *api) describeStatus(ctx context.Context, call *awswire.Call, in *statusInput) (*statusOutput, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.cloud.Instances(ctx, call.Region, in.IDs)
@@ -271,13 +273,13 @@ func (a *api) describeStatus(ctx context.Context, call *awswire.Call, in *status
 		return nil, err
 	}
 	by := ec2wire.FilterBy[localcloud.Instance]{
-		"availability-zone":            func(i localcloud.Instance) []string { return one(i.Zone) },
-		"availability-zone-id":         func(i localcloud.Instance) []string { return one(localcloud.ZoneID(i.Zone)) },
-		"instance-state-name":          func(i localcloud.Instance) []string { return one(i.State) },
-		"instance-state-code":          func(i localcloud.Instance) []string { return one(number(localcloud.StateCodes[i.State])) },
-		"instance-status.status":       func(i localcloud.Instance) []string { return one(status(i)) },
-		"system-status.status":         func(i localcloud.Instance) []string { return one(status(i)) },
-		"attached-ebs-status.status":   func(i localcloud.Instance) []string { return one(status(i)) },
+		"availability-zone":            func(i localcloud.Instance) []string { return ec2wire.One(i.Zone) },
+		"availability-zone-id":         func(i localcloud.Instance) []string { return ec2wire.One(localcloud.ZoneID(i.Zone)) },
+		"instance-state-name":          func(i localcloud.Instance) []string { return ec2wire.One(i.State) },
+		"instance-state-code":          func(i localcloud.Instance) []string { return ec2wire.One(number(localcloud.StateCodes[i.State])) },
+		"instance-status.status":       func(i localcloud.Instance) []string { return ec2wire.One(status(i)) },
+		"system-status.status":         func(i localcloud.Instance) []string { return ec2wire.One(status(i)) },
+		"attached-ebs-status.status":   func(i localcloud.Instance) []string { return ec2wire.One(status(i)) },
 		"instance-status.reachability": func(i localcloud.Instance) []string { return reachability(i) },
 		"system-status.reachability":   func(i localcloud.Instance) []string { return reachability(i) },
 		"event.code":                   func(localcloud.Instance) []string { return nil },

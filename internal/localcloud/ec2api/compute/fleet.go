@@ -205,10 +205,10 @@ type fleetOutput struct {
 func fleetOf(f localcloud.Fleet) fleetOutput {
 	return fleetOutput{
 		ID: f.ID,
-		Errors: mapped(f.Errors, func(e localcloud.FleetError) fleetError {
+		Errors: ec2wire.Mapped(f.Errors, func(e localcloud.FleetError) fleetError {
 			return fleetError{templateAndOverride{fleetTemplateOf(e.Template), fleetOverrideOf(e.Override)}, e.Lifecycle, e.Code, e.Message}
 		}),
-		Instances: mapped(f.Instances, func(g localcloud.FleetInstances) fleetInstances {
+		Instances: ec2wire.Mapped(f.Instances, func(g localcloud.FleetInstances) fleetInstances {
 			return fleetInstances{
 				templateAndOverride{fleetTemplateOf(g.Template), fleetOverrideOf(g.Override)},
 				g.Lifecycle, g.IDs, g.Type, g.Platform, g.Subnet, g.Zone, localcloud.ZoneID(g.Zone),
@@ -283,11 +283,11 @@ func (a *api) describeFleets(ctx context.Context, call *awswire.Call, in *fleets
 		return nil, err
 	}
 	by := ec2wire.FilterBy[localcloud.Fleet]{
-		"activity-status":                    func(f localcloud.Fleet) []string { return one(activity(f)) },
+		"activity-status":                    func(f localcloud.Fleet) []string { return ec2wire.One(activity(f)) },
 		"excess-capacity-termination-policy": func(localcloud.Fleet) []string { return nil },
-		"fleet-state":                        func(f localcloud.Fleet) []string { return one(f.State) },
+		"fleet-state":                        func(f localcloud.Fleet) []string { return ec2wire.One(f.State) },
 		"replace-unhealthy-instances":        func(localcloud.Fleet) []string { return []string{"false"} },
-		"type":                               func(f localcloud.Fleet) []string { return one(f.Params.Type) },
+		"type":                               func(f localcloud.Fleet) []string { return ec2wire.One(f.Params.Type) },
 	}
 	if all, err = by.Match(in.Filters, all, func(f localcloud.Fleet) localcloud.Tags { return f.Tags }); err != nil {
 		return nil, err
@@ -296,7 +296,7 @@ func (a *api) describeFleets(ctx context.Context, call *awswire.Call, in *fleets
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 1000)
-	return &fleetsOutput{mapped(page, describeFleet), next}, err
+	return &fleetsOutput{ec2wire.Mapped(page, describeFleet), next}, err
 }
 
 // activity is whether a fleet has what was asked for.
@@ -322,7 +322,7 @@ func describeFleet(f localcloud.Fleet) fleetDescription {
 	d.Target.Total, d.Target.OnDemand, d.Target.Spot = f.Params.Total, f.Params.OnDemand, f.Params.Spot
 	d.Target.DefaultType = f.Params.DefaultType
 	for _, c := range f.Params.Configs {
-		d.Configs = append(d.Configs, fleetConfig{fleetTemplateOf(c.Template), mapped(c.Overrides, fleetOverrideOf)})
+		d.Configs = append(d.Configs, fleetConfig{fleetTemplateOf(c.Template), ec2wire.Mapped(c.Overrides, fleetOverrideOf)})
 	}
 	return d
 }
@@ -352,7 +352,7 @@ func (a *api) describeFleetInstances(ctx context.Context, call *awswire.Call, in
 	if err != nil {
 		return nil, err
 	}
-	by := ec2wire.FilterBy[localcloud.Instance]{"instance-type": func(i localcloud.Instance) []string { return one(i.Type) }}
+	by := ec2wire.FilterBy[localcloud.Instance]{"instance-type": func(i localcloud.Instance) []string { return ec2wire.One(i.Type) }}
 	if all, err = by.Match(in.Filters, all, instanceTags); err != nil {
 		return nil, err
 	}
@@ -360,7 +360,7 @@ func (a *api) describeFleetInstances(ctx context.Context, call *awswire.Call, in
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 1000)
-	return &fleetMembersOutput{in.ID, mapped(page, func(i localcloud.Instance) activeInstance {
+	return &fleetMembersOutput{in.ID, ec2wire.Mapped(page, func(i localcloud.Instance) activeInstance {
 		return activeInstance{i.ID, i.Type, i.SpotRequest, "healthy"}
 	}), next}, err
 }

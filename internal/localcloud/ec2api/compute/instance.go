@@ -234,7 +234,7 @@ func (a *api) shower(ctx context.Context, region string) (*shower, error) {
 }
 
 func (s *shower) groupSet(ids []string) []group {
-	return mapped(ids, func(id string) group { return group{id, s.groups[id]} })
+	return ec2wire.Mapped(ids, func(id string) group { return group{id, s.groups[id]} })
 }
 
 func (s *shower) profile(name string) *profile {
@@ -266,7 +266,7 @@ func (s *shower) instance(i localcloud.Instance) instance {
 		Arch: i.Arch, RootType: "ebs", RootDevice: i.RootDevice, Virtualization: i.Virtualization,
 		Lifecycle: i.Lifecycle, SpotRequest: i.SpotRequest, Token: i.Token, Tags: ec2wire.Tags(i.Tags), Hypervisor: "xen",
 		EBSOptimized: i.EBSOptimized, ENA: i.ENA, SriovNet: i.SriovNet, Profile: s.profile(i.Profile),
-		Licenses: mapped(i.Licenses, func(arn string) license { return license{arn} }),
+		Licenses: ec2wire.Mapped(i.Licenses, func(arn string) license { return license{arn} }),
 		Metadata: metadataOf(i.Metadata, "applied"), Enclave: enabled{i.Enclave},
 		BootMode: s.images[i.ImageID].BootMode, CurrentBoot: i.BootMode,
 	}

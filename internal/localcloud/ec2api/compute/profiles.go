@@ -96,12 +96,12 @@ func (a *api) describeAssociations(ctx context.Context, call *awswire.Call, in *
 		return nil, err
 	}
 	by := ec2wire.FilterBy[localcloud.ProfileAssociation]{
-		"instance-id": func(p localcloud.ProfileAssociation) []string { return one(p.Instance) },
-		"state":       func(p localcloud.ProfileAssociation) []string { return one(p.State) },
+		"instance-id": func(p localcloud.ProfileAssociation) []string { return ec2wire.One(p.Instance) },
+		"state":       func(p localcloud.ProfileAssociation) []string { return ec2wire.One(p.State) },
 	}
 	if all, err = by.Match(in.Filters, all, func(localcloud.ProfileAssociation) localcloud.Tags { return nil }); err != nil {
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 5, 1000)
-	return &associationsOutput{mapped(page, s.association), next}, err
+	return &associationsOutput{ec2wire.Mapped(page, s.association), next}, err
 }

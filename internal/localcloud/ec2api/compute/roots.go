@@ -79,7 +79,7 @@ func (a *api) describeRootTasks(ctx context.Context, call *awswire.Call, in *roo
 		return nil, err
 	}
 	by := ec2wire.FilterBy[localcloud.RootTask]{
-		"instance-id": func(r localcloud.RootTask) []string { return one(r.Instance) },
+		"instance-id": func(r localcloud.RootTask) []string { return ec2wire.One(r.Instance) },
 	}
 	if all, err = by.Match(in.Filters, all, func(r localcloud.RootTask) localcloud.Tags { return r.Tags }); err != nil {
 		return nil, err
@@ -88,5 +88,5 @@ func (a *api) describeRootTasks(ctx context.Context, call *awswire.Call, in *roo
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 50)
-	return &rootTasksOutput{mapped(page, rootTaskOf), next}, err
+	return &rootTasksOutput{ec2wire.Mapped(page, rootTaskOf), next}, err
 }

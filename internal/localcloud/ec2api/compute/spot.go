@@ -149,7 +149,7 @@ func (a *api) requestSpot(ctx context.Context, call *awswire.Call, in *spotInput
 	if err != nil {
 		return nil, err
 	}
-	return &spotOutput{Requests: mapped(made, s.spotRequest)}, nil
+	return &spotOutput{Requests: ec2wire.Mapped(made, s.spotRequest)}, nil
 }
 
 type describeSpotInput struct {
@@ -160,7 +160,7 @@ type describeSpotInput struct {
 }
 
 func (a *api) describeSpot(ctx context.Context, call *awswire.Call, in *describeSpotInput) (*spotOutput, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.cloud.SpotRequests(ctx, call.Region, in.IDs)
@@ -169,21 +169,21 @@ func (a *api) describeSpot(ctx context.Context, call *awswire.Call, in *describe
 	}
 	type req = localcloud.SpotRequest
 	by := ec2wire.FilterBy[req]{
-		"create-time":                func(r req) []string { return one(awswire.Time(r.Created)) },
+		"create-time":                func(r req) []string { return ec2wire.One(awswire.Time(r.Created)) },
 		"fault-code":                 func(r req) []string { return faultCode(r) },
-		"instance-id":                func(r req) []string { return one(r.Instance) },
-		"launch-group":               func(r req) []string { return one(r.LaunchGroup) },
+		"instance-id":                func(r req) []string { return ec2wire.One(r.Instance) },
+		"launch-group":               func(r req) []string { return ec2wire.One(r.LaunchGroup) },
 		"launch.group-id":            func(r req) []string { return r.Spec.SecurityGroupIDs },
-		"launch.image-id":            func(r req) []string { return one(r.Spec.ImageID) },
-		"launch.instance-type":       func(r req) []string { return one(r.Spec.Type) },
-		"launch.key-name":            func(r req) []string { return one(r.Spec.KeyName) },
-		"launched-availability-zone": func(r req) []string { return one(r.Zone) },
-		"spot-instance-request-id":   func(r req) []string { return one(r.ID) },
-		"spot-price":                 func(r req) []string { return one(r.MaxPrice) },
-		"state":                      func(r req) []string { return one(r.State) },
-		"status-code":                func(r req) []string { return one(r.Code) },
-		"status-message":             func(r req) []string { return one(r.Message) },
-		"type":                       func(r req) []string { return one(r.Type) },
+		"launch.image-id":            func(r req) []string { return ec2wire.One(r.Spec.ImageID) },
+		"launch.instance-type":       func(r req) []string { return ec2wire.One(r.Spec.Type) },
+		"launch.key-name":            func(r req) []string { return ec2wire.One(r.Spec.KeyName) },
+		"launched-availability-zone": func(r req) []string { return ec2wire.One(r.Zone) },
+		"spot-instance-request-id":   func(r req) []string { return ec2wire.One(r.ID) },
+		"spot-price":                 func(r req) []string { return ec2wire.One(r.MaxPrice) },
+		"state":                      func(r req) []string { return ec2wire.One(r.State) },
+		"status-code":                func(r req) []string { return ec2wire.One(r.Code) },
+		"status-message":             func(r req) []string { return ec2wire.One(r.Message) },
+		"type":                       func(r req) []string { return ec2wire.One(r.Type) },
 	}
 	if all, err = by.Match(in.Filters, all, func(r req) localcloud.Tags { return r.Tags }); err != nil {
 		return nil, err
@@ -199,14 +199,14 @@ func (a *api) describeSpot(ctx context.Context, call *awswire.Call, in *describe
 	if err != nil {
 		return nil, err
 	}
-	return &spotOutput{mapped(page, s.spotRequest), next}, nil
+	return &spotOutput{ec2wire.Mapped(page, s.spotRequest), next}, nil
 }
 
 func faultCode(r localcloud.SpotRequest) []string {
 	if r.State != "failed" {
 		return nil
 	}
-	return one(r.Code)
+	return ec2wire.One(r.Code)
 }
 
 type cancelSpotInput struct {
@@ -228,7 +228,7 @@ func (a *api) cancelSpot(ctx context.Context, call *awswire.Call, in *cancelSpot
 	if err != nil {
 		return nil, err
 	}
-	return &cancelSpotOutput{mapped(all, func(r localcloud.SpotRequest) spotCancelled {
+	return &cancelSpotOutput{ec2wire.Mapped(all, func(r localcloud.SpotRequest) spotCancelled {
 		return spotCancelled{r.ID, r.State}
 	})}, nil
 }

@@ -33,7 +33,7 @@ func changes(in []localcloud.StateChange, err error) (*statesOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &statesOutput{mapped(in, func(c localcloud.StateChange) stateChange {
+	return &statesOutput{ec2wire.Mapped(in, func(c localcloud.StateChange) stateChange {
 		return stateChange{c.ID, stateOf(c.Current), stateOf(c.Previous)}
 	})}, nil
 }
@@ -96,7 +96,7 @@ func (a *api) setMonitoring(ctx context.Context, region string, ids []string, on
 	if err != nil {
 		return nil, err
 	}
-	return &monitorOutput{mapped(all, func(i localcloud.Instance) monitored {
+	return &monitorOutput{ec2wire.Mapped(all, func(i localcloud.Instance) monitored {
 		return monitored{i.ID, monitoringOf(i.Monitoring)}
 	})}, nil
 }

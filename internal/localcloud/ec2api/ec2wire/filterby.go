@@ -1,6 +1,9 @@
 package ec2wire
 
-import "github.com/ingot-build/ingot/internal/localcloud"
+import (
+	"github.com/ingot-build/ingot/internal/localcloud"
+	"github.com/ingot-build/ingot/internal/localcloud/awswire"
+)
 
 // FilterBy are an action's filters by name: what a resource has for each. The
 // functions are also called with the zero value.
@@ -32,4 +35,29 @@ func (by FilterBy[T]) Match(fs Filters, in []T, tags func(T) localcloud.Tags) ([
 		}
 	}
 	return out, nil
+}
+
+// OnlyWithout refuses the use of ids together with pages, as EC2 does.
+func OnlyWithout(p Page, ids []string) error {
+	if p.MaxResults != 0 && len(ids) > 0 {
+		return awswire.Errorf("InvalidParameterCombination", "The parameter maxResults cannot be used together with ids in the request")
+	}
+	return nil
+}
+
+// One is the only value of a filter; "" is none.
+func One(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+// Mapped applies fn to each item.
+func Mapped[T, U any](in []T, fn func(T) U) []U {
+	out := make([]U, len(in))
+	for i, v := range in {
+		out[i] = fn(v)
+	}
+	return out
 }

@@ -39,14 +39,14 @@ type placedAddress struct {
 }
 
 var addressFilters = ec2wire.FilterBy[placedAddress]{
-	"allocation-id":              func(p placedAddress) []string { return one(p.ID) },
-	"association-id":             func(p placedAddress) []string { return one(p.Association) },
+	"allocation-id":              func(p placedAddress) []string { return ec2wire.One(p.ID) },
+	"association-id":             func(p placedAddress) []string { return ec2wire.One(p.Association) },
 	"domain":                     func(placedAddress) []string { return []string{"vpc"} },
-	"instance-id":                func(p placedAddress) []string { return one(p.Instance) },
-	"network-interface-id":       func(p placedAddress) []string { return one(p.instance.Interface.ID) },
+	"instance-id":                func(p placedAddress) []string { return ec2wire.One(p.Instance) },
+	"network-interface-id":       func(p placedAddress) []string { return ec2wire.One(p.instance.Interface.ID) },
 	"network-interface-owner-id": func(p placedAddress) []string { return owner(p.instance.Interface.ID) },
-	"private-ip-address":         func(p placedAddress) []string { return one(p.instance.PrivateIP) },
-	"public-ip":                  func(p placedAddress) []string { return one(p.IP) },
+	"private-ip-address":         func(p placedAddress) []string { return ec2wire.One(p.instance.PrivateIP) },
+	"public-ip":                  func(p placedAddress) []string { return ec2wire.One(p.IP) },
 }
 
 // owner is the owner of a thing with an id, nobody when there is none.
@@ -97,7 +97,7 @@ func (a *api) describeAddresses(ctx context.Context, c *awswire.Call, in *descri
 	if all, err = addressFilters.Match(in.Filters, all, func(p placedAddress) localcloud.Tags { return p.Tags }); err != nil {
 		return nil, err
 	}
-	return &describeAddressesOut{Addresses: mapped(all, func(p placedAddress) address {
+	return &describeAddressesOut{Addresses: ec2wire.Mapped(all, func(p placedAddress) address {
 		out := address{
 			ID: p.ID, IP: p.IP, Domain: "vpc", Pool: "amazon", BorderGroup: c.Region, Association: p.Association,
 			Instance: p.Instance, Interface: p.instance.Interface.ID, PrivateIP: p.instance.PrivateIP, Tags: ec2wire.Tags(p.Tags),

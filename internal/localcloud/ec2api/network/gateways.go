@@ -40,8 +40,8 @@ func toGateway(g localcloud.InternetGateway) gateway {
 }
 
 var gatewayFilters = ec2wire.FilterBy[localcloud.InternetGateway]{
-	"internet-gateway-id": func(g localcloud.InternetGateway) []string { return one(g.ID) },
-	"attachment.vpc-id":   func(g localcloud.InternetGateway) []string { return one(g.VPC) },
+	"internet-gateway-id": func(g localcloud.InternetGateway) []string { return ec2wire.One(g.ID) },
+	"attachment.vpc-id":   func(g localcloud.InternetGateway) []string { return ec2wire.One(g.VPC) },
 	"attachment.state": func(g localcloud.InternetGateway) []string {
 		if g.VPC == "" {
 			return nil
@@ -78,7 +78,7 @@ func (a *api) describeGateways(ctx context.Context, c *awswire.Call, in *describ
 	if err != nil {
 		return nil, err
 	}
-	return &describeGatewaysOut{Gateways: mapped(page, toGateway), Next: next}, in.Check()
+	return &describeGatewaysOut{Gateways: ec2wire.Mapped(page, toGateway), Next: next}, in.Check()
 }
 
 type createGatewayIn struct {
@@ -166,8 +166,8 @@ func toACL(n localcloud.NetworkACL) acl {
 }
 
 var aclFilters = ec2wire.FilterBy[localcloud.NetworkACL]{
-	"network-acl-id": func(n localcloud.NetworkACL) []string { return one(n.ID) },
-	"vpc-id":         func(n localcloud.NetworkACL) []string { return one(n.VPC) },
+	"network-acl-id": func(n localcloud.NetworkACL) []string { return ec2wire.One(n.ID) },
+	"vpc-id":         func(n localcloud.NetworkACL) []string { return ec2wire.One(n.VPC) },
 	"default":        func(localcloud.NetworkACL) []string { return ec2wire.Bool(true) },
 	"owner-id":       func(localcloud.NetworkACL) []string { return []string{localcloud.AccountID} },
 	"association.association-id": func(n localcloud.NetworkACL) (out []string) {
@@ -176,7 +176,7 @@ var aclFilters = ec2wire.FilterBy[localcloud.NetworkACL]{
 		}
 		return out
 	},
-	"association.network-acl-id": func(n localcloud.NetworkACL) []string { return one(n.ID) },
+	"association.network-acl-id": func(n localcloud.NetworkACL) []string { return ec2wire.One(n.ID) },
 	"association.subnet-id":      func(n localcloud.NetworkACL) []string { return sortedKeys(n.Associations) },
 }
 
@@ -207,5 +207,5 @@ func (a *api) describeACLs(ctx context.Context, c *awswire.Call, in *describeACL
 	if err != nil {
 		return nil, err
 	}
-	return &describeACLsOut{ACLs: mapped(page, toACL), Next: next}, in.Check()
+	return &describeACLsOut{ACLs: ec2wire.Mapped(page, toACL), Next: next}, in.Check()
 }

@@ -171,32 +171,32 @@ var typeFilters = ec2wire.FilterBy[instancetype.Type]{
 	"burstable-performance-supported":         func(k instancetype.Type) []string { return ec2wire.Bool(k.Burstable) },
 	"current-generation":                      func(k instancetype.Type) []string { return ec2wire.Bool(k.CurrentGeneration) },
 	"dedicated-hosts-supported":               func(k instancetype.Type) []string { return ec2wire.Bool(!k.Burstable) },
-	"ebs-info.ebs-optimized-support":          func(k instancetype.Type) []string { return one(k.EBSOptimized) },
+	"ebs-info.ebs-optimized-support":          func(k instancetype.Type) []string { return ec2wire.One(k.EBSOptimized) },
 	"ebs-info.encryption-support":             func(instancetype.Type) []string { return []string{"supported"} },
-	"ebs-info.nvme-support":                   func(k instancetype.Type) []string { return one(k.NVMe) },
+	"ebs-info.nvme-support":                   func(k instancetype.Type) []string { return ec2wire.One(k.NVMe) },
 	"free-tier-eligible":                      func(k instancetype.Type) []string { return ec2wire.Bool(k.FreeTier) },
 	"hibernation-supported":                   func(k instancetype.Type) []string { return ec2wire.Bool(k.Hibernation) },
-	"hypervisor":                              func(k instancetype.Type) []string { return one(k.Hypervisor) },
+	"hypervisor":                              func(k instancetype.Type) []string { return ec2wire.One(k.Hypervisor) },
 	"instance-storage-supported":              func(k instancetype.Type) []string { return ec2wire.Bool(k.StoreGB > 0) },
-	"instance-type":                           func(k instancetype.Type) []string { return one(k.Name) },
-	"memory-info.size-in-mib":                 func(k instancetype.Type) []string { return one(strconv.Itoa(k.MemoryMiB)) },
-	"network-info.ena-support":                func(k instancetype.Type) []string { return one(k.ENA) },
+	"instance-type":                           func(k instancetype.Type) []string { return ec2wire.One(k.Name) },
+	"memory-info.size-in-mib":                 func(k instancetype.Type) []string { return ec2wire.One(strconv.Itoa(k.MemoryMiB)) },
+	"network-info.ena-support":                func(k instancetype.Type) []string { return ec2wire.One(k.ENA) },
 	"network-info.efa-supported":              func(instancetype.Type) []string { return ec2wire.Bool(false) },
 	"network-info.ipv6-supported":             func(k instancetype.Type) []string { return ec2wire.Bool(k.CurrentGeneration) },
-	"network-info.maximum-network-interfaces": func(k instancetype.Type) []string { return one(strconv.Itoa(k.Interfaces)) },
-	"network-info.network-performance":        func(k instancetype.Type) []string { return one(k.Network) },
-	"nitro-enclaves-support":                  func(k instancetype.Type) []string { return one(supported(k.Enclave)) },
-	"nitro-tpm-support":                       func(k instancetype.Type) []string { return one(supported(k.TPM)) },
-	"processor-info.manufacturer":             func(k instancetype.Type) []string { return one(k.Manufacturer) },
+	"network-info.maximum-network-interfaces": func(k instancetype.Type) []string { return ec2wire.One(strconv.Itoa(k.Interfaces)) },
+	"network-info.network-performance":        func(k instancetype.Type) []string { return ec2wire.One(k.Network) },
+	"nitro-enclaves-support":                  func(k instancetype.Type) []string { return ec2wire.One(supported(k.Enclave)) },
+	"nitro-tpm-support":                       func(k instancetype.Type) []string { return ec2wire.One(supported(k.TPM)) },
+	"processor-info.manufacturer":             func(k instancetype.Type) []string { return ec2wire.One(k.Manufacturer) },
 	"processor-info.supported-architecture":   func(k instancetype.Type) []string { return k.Architectures },
 	"supported-boot-mode":                     func(k instancetype.Type) []string { return k.BootModes },
 	"supported-root-device-type":              rootDevices,
 	"supported-usage-class":                   usageClasses,
 	"supported-virtualization-type":           func(k instancetype.Type) []string { return k.Virtualization },
-	"vcpu-info.default-vcpus":                 func(k instancetype.Type) []string { return one(strconv.Itoa(k.VCPUs)) },
-	"vcpu-info.default-threads-per-core":      func(k instancetype.Type) []string { return one(strconv.Itoa(k.ThreadsPerCore)) },
+	"vcpu-info.default-vcpus":                 func(k instancetype.Type) []string { return ec2wire.One(strconv.Itoa(k.VCPUs)) },
+	"vcpu-info.default-threads-per-core":      func(k instancetype.Type) []string { return ec2wire.One(strconv.Itoa(k.ThreadsPerCore)) },
 	"vcpu-info.default-cores": func(k instancetype.Type) []string {
-		return one(strconv.Itoa(k.VCPUs / max(1, k.ThreadsPerCore)))
+		return ec2wire.One(strconv.Itoa(k.VCPUs / max(1, k.ThreadsPerCore)))
 	},
 	"nitro-tpm-info.supported-versions": func(k instancetype.Type) []string {
 		if !k.TPM {
@@ -205,7 +205,7 @@ var typeFilters = ec2wire.FilterBy[instancetype.Type]{
 		return []string{"2.0"}
 	},
 	"processor-info.sustained-clock-speed-in-ghz": func(k instancetype.Type) []string {
-		return one(strconv.FormatFloat(k.ClockGHz, 'f', -1, 64))
+		return ec2wire.One(strconv.FormatFloat(k.ClockGHz, 'f', -1, 64))
 	},
 }
 
@@ -241,7 +241,7 @@ func (a *api) describeTypes(_ context.Context, c *awswire.Call, in *describeType
 	if err != nil {
 		return nil, err
 	}
-	return &describeTypesOut{Types: mapped(page, toType), Next: next}, in.Check()
+	return &describeTypesOut{Types: ec2wire.Mapped(page, toType), Next: next}, in.Check()
 }
 
 type offering struct {
@@ -251,8 +251,8 @@ type offering struct {
 }
 
 var offeringFilters = ec2wire.FilterBy[offering]{
-	"instance-type": func(o offering) []string { return one(o.Type) },
-	"location":      func(o offering) []string { return one(o.Location) },
+	"instance-type": func(o offering) []string { return ec2wire.One(o.Type) },
+	"location":      func(o offering) []string { return ec2wire.One(o.Location) },
 }
 
 type describeOfferingsIn struct {
@@ -354,7 +354,7 @@ func (a *api) typesFor(_ context.Context, c *awswire.Call, in *typesForIn) (*typ
 	if err != nil {
 		return nil, err
 	}
-	return &typesForOut{Types: mapped(page, func(k instancetype.Type) typeName { return typeName{k.Name} }), Next: next}, in.Check()
+	return &typesForOut{Types: ec2wire.Mapped(page, func(k instancetype.Type) typeName { return typeName{k.Name} }), Next: next}, in.Check()
 }
 
 func (in *typesForIn) fits(k instancetype.Type) bool {

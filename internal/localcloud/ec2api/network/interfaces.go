@@ -103,34 +103,34 @@ func (f iface) reply() networkInterface {
 
 func (f iface) associated(get func(interfaceAssociation) string) []string {
 	if a := f.association(); a != nil {
-		return one(get(*a))
+		return ec2wire.One(get(*a))
 	}
 	return nil
 }
 
-func (f iface) groupValues(get func(groupItem) string) []string { return mapped(f.groups, get) }
+func (f iface) groupValues(get func(groupItem) string) []string { return ec2wire.Mapped(f.groups, get) }
 
 var interfaceFilters = ec2wire.FilterBy[iface]{
-	"network-interface-id":             func(f iface) []string { return one(f.instance.Interface.ID) },
-	"subnet-id":                        func(f iface) []string { return one(f.instance.Subnet) },
-	"vpc-id":                           func(f iface) []string { return one(f.instance.VPC) },
-	"availability-zone":                func(f iface) []string { return one(f.instance.Zone) },
-	"availability-zone-id":             func(f iface) []string { return one(localcloud.ZoneID(f.instance.Zone)) },
+	"network-interface-id":             func(f iface) []string { return ec2wire.One(f.instance.Interface.ID) },
+	"subnet-id":                        func(f iface) []string { return ec2wire.One(f.instance.Subnet) },
+	"vpc-id":                           func(f iface) []string { return ec2wire.One(f.instance.VPC) },
+	"availability-zone":                func(f iface) []string { return ec2wire.One(f.instance.Zone) },
+	"availability-zone-id":             func(f iface) []string { return ec2wire.One(localcloud.ZoneID(f.instance.Zone)) },
 	"description":                      func(f iface) []string { return []string{f.instance.Interface.Description} },
 	"owner-id":                         func(iface) []string { return []string{localcloud.AccountID} },
 	"requester-managed":                func(iface) []string { return ec2wire.Bool(false) },
 	"status":                           func(iface) []string { return []string{"in-use"} },
 	"interface-type":                   func(iface) []string { return []string{"interface"} },
-	"mac-address":                      func(f iface) []string { return one(f.instance.Interface.MAC) },
-	"private-ip-address":               func(f iface) []string { return one(f.instance.PrivateIP) },
-	"private-dns-name":                 func(f iface) []string { return one(f.instance.PrivateDNS(f.region)) },
-	"addresses.private-ip-address":     func(f iface) []string { return one(f.instance.PrivateIP) },
+	"mac-address":                      func(f iface) []string { return ec2wire.One(f.instance.Interface.MAC) },
+	"private-ip-address":               func(f iface) []string { return ec2wire.One(f.instance.PrivateIP) },
+	"private-dns-name":                 func(f iface) []string { return ec2wire.One(f.instance.PrivateDNS(f.region)) },
+	"addresses.private-ip-address":     func(f iface) []string { return ec2wire.One(f.instance.PrivateIP) },
 	"addresses.primary":                func(iface) []string { return ec2wire.Bool(true) },
 	"source-dest-check":                func(f iface) []string { return ec2wire.Bool(f.instance.SourceDestCheck) },
 	"group-id":                         func(f iface) []string { return f.groupValues(func(g groupItem) string { return g.ID }) },
 	"group-name":                       func(f iface) []string { return f.groupValues(func(g groupItem) string { return g.Name }) },
-	"attachment.attachment-id":         func(f iface) []string { return one(f.instance.Interface.Attachment) },
-	"attachment.instance-id":           func(f iface) []string { return one(f.instance.ID) },
+	"attachment.attachment-id":         func(f iface) []string { return ec2wire.One(f.instance.Interface.Attachment) },
+	"attachment.instance-id":           func(f iface) []string { return ec2wire.One(f.instance.ID) },
 	"attachment.instance-owner-id":     func(iface) []string { return []string{localcloud.AccountID} },
 	"attachment.device-index":          func(iface) []string { return []string{"0"} },
 	"attachment.status":                func(iface) []string { return []string{"attached"} },
@@ -198,7 +198,7 @@ type describeInterfacesOut struct {
 }
 
 func (a *api) describeInterfaces(ctx context.Context, c *awswire.Call, in *describeInterfacesIn) (*describeInterfacesOut, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.allInterfaces(ctx, c.Region)
@@ -215,7 +215,7 @@ func (a *api) describeInterfaces(ctx context.Context, c *awswire.Call, in *descr
 	if err != nil {
 		return nil, err
 	}
-	return &describeInterfacesOut{Interfaces: mapped(page, iface.reply), Next: next}, in.Check()
+	return &describeInterfacesOut{Interfaces: ec2wire.Mapped(page, iface.reply), Next: next}, in.Check()
 }
 
 type describeInterfaceIn struct {

@@ -29,9 +29,9 @@ type keyPair struct {
 }
 
 var keyPairFilters = ec2wire.FilterBy[localcloud.KeyPair]{
-	"key-name":    func(k localcloud.KeyPair) []string { return one(k.Name) },
-	"key-pair-id": func(k localcloud.KeyPair) []string { return one(k.ID) },
-	"fingerprint": func(k localcloud.KeyPair) []string { return one(k.Fingerprint) },
+	"key-name":    func(k localcloud.KeyPair) []string { return ec2wire.One(k.Name) },
+	"key-pair-id": func(k localcloud.KeyPair) []string { return ec2wire.One(k.ID) },
+	"fingerprint": func(k localcloud.KeyPair) []string { return ec2wire.One(k.Fingerprint) },
 }
 
 type describeKeyPairsIn struct {
@@ -62,7 +62,7 @@ func (a *api) describeKeyPairs(ctx context.Context, c *awswire.Call, in *describ
 	if all, err = keyPairFilters.Match(in.Filters, all, func(k localcloud.KeyPair) localcloud.Tags { return k.Tags }); err != nil {
 		return nil, err
 	}
-	return &describeKeyPairsOut{Keys: mapped(all, func(k localcloud.KeyPair) keyPair {
+	return &describeKeyPairsOut{Keys: ec2wire.Mapped(all, func(k localcloud.KeyPair) keyPair {
 		out := keyPair{ID: k.ID, Name: k.Name, Fingerprint: k.Fingerprint, Type: k.Type, Created: awswire.Time(k.Created), Tags: ec2wire.Tags(k.Tags)}
 		if in.Public {
 			out.Public = k.PublicKey

@@ -141,8 +141,8 @@ func (a *api) createTemplateVersion(ctx context.Context, c *awswire.Call, in *cr
 }
 
 var templateFilters = ec2wire.FilterBy[localcloud.LaunchTemplate]{
-	"launch-template-name": func(l localcloud.LaunchTemplate) []string { return one(l.Name) },
-	"create-time":          func(l localcloud.LaunchTemplate) []string { return one(awswire.Time(l.Created)) },
+	"launch-template-name": func(l localcloud.LaunchTemplate) []string { return ec2wire.One(l.Name) },
+	"create-time":          func(l localcloud.LaunchTemplate) []string { return ec2wire.One(awswire.Time(l.Created)) },
 }
 
 type describeTemplatesIn struct {
@@ -172,18 +172,18 @@ func (a *api) describeTemplates(ctx context.Context, c *awswire.Call, in *descri
 	if err != nil {
 		return nil, err
 	}
-	return &describeTemplatesOut{Templates: mapped(page, toTemplate), Next: next}, in.Check()
+	return &describeTemplatesOut{Templates: ec2wire.Mapped(page, toTemplate), Next: next}, in.Check()
 }
 
 var templateVersionFilters = ec2wire.FilterBy[numbered]{
-	"create-time":          func(n numbered) []string { return one(awswire.Time(n.Created)) },
+	"create-time":          func(n numbered) []string { return ec2wire.One(awswire.Time(n.Created)) },
 	"ebs-optimized":        func(n numbered) []string { return flag(n.Spec.EBSOptimized) },
-	"iam-instance-profile": func(n numbered) []string { return one(n.Spec.ProfileARN) },
-	"image-id":             func(n numbered) []string { return one(n.Spec.ImageID) },
-	"instance-type":        func(n numbered) []string { return one(n.Spec.Type) },
+	"iam-instance-profile": func(n numbered) []string { return ec2wire.One(n.Spec.ProfileARN) },
+	"image-id":             func(n numbered) []string { return ec2wire.One(n.Spec.ImageID) },
+	"instance-type":        func(n numbered) []string { return ec2wire.One(n.Spec.Type) },
 	"is-default-version":   func(n numbered) []string { return ec2wire.Bool(n.Number == n.template.Default) },
-	"kernel-id":            func(n numbered) []string { return one(n.Spec.KernelID) },
-	"ram-disk-id":          func(n numbered) []string { return one(n.Spec.RamdiskID) },
+	"kernel-id":            func(n numbered) []string { return ec2wire.One(n.Spec.KernelID) },
+	"ram-disk-id":          func(n numbered) []string { return ec2wire.One(n.Spec.RamdiskID) },
 	"http-endpoint": func(n numbered) []string {
 		return metadata(n, func(m localcloud.MetadataOptions) string { return m.Endpoint })
 	},
@@ -195,7 +195,7 @@ var templateVersionFilters = ec2wire.FilterBy[numbered]{
 		if n.Spec.Placement == nil {
 			return nil
 		}
-		return one(n.Spec.Placement.HostResourceGroup)
+		return ec2wire.One(n.Spec.Placement.HostResourceGroup)
 	},
 }
 
@@ -210,7 +210,7 @@ func metadata(n numbered, get func(localcloud.MetadataOptions) string) []string 
 	if n.Spec.Metadata == nil {
 		return nil
 	}
-	return one(get(*n.Spec.Metadata))
+	return ec2wire.One(get(*n.Spec.Metadata))
 }
 
 type describeTemplateVersionsIn struct {
@@ -248,7 +248,7 @@ func (a *api) describeTemplateVersions(ctx context.Context, c *awswire.Call, in 
 	if err != nil {
 		return nil, err
 	}
-	return &describeTemplateVersionsOut{Versions: mapped(page, numbered.reply), Next: next}, in.Check()
+	return &describeTemplateVersionsOut{Versions: ec2wire.Mapped(page, numbered.reply), Next: next}, in.Check()
 }
 
 // bounds are the first and the last version that are wanted, 0 for none.
@@ -302,7 +302,7 @@ func versionsOf(t *localcloud.Tx, ch localcloud.LaunchTemplateChoice, versions [
 	var out []numbered
 	if len(versions) == 0 {
 		all, err := t.LaunchTemplateVersions(l.ID)
-		return mapped(all, func(v localcloud.LaunchTemplateVersion) numbered { return numbered{v, l} }), err
+		return ec2wire.Mapped(all, func(v localcloud.LaunchTemplateVersion) numbered { return numbered{v, l} }), err
 	}
 	for _, version := range versions {
 		ch.Version = version

@@ -58,31 +58,6 @@ func notFound(prefix, code, malformed, name string) func(id string) error {
 	}
 }
 
-// onlyWithout refuses the use of ids together with pages, as EC2 does.
-func onlyWithout(p ec2wire.Page, ids []string) error {
-	if p.MaxResults != 0 && len(ids) > 0 {
-		return awswire.Errorf("InvalidParameterCombination", "The parameter maxResults cannot be used together with ids in the request")
-	}
-	return nil
-}
-
-// one is the only value of a filter; "" is none.
-func one(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
-}
-
-// mapped applies fn to each item.
-func mapped[T, U any](in []T, fn func(T) U) []U {
-	out := make([]U, len(in))
-	for i, v := range in {
-		out[i] = fn(v)
-	}
-	return out
-}
-
 // records reads all records of a kind in a region.
 func records[T localcloud.Record](ctx context.Context, a *api, region string) (out []T, err error) {
 	err = a.cloud.View(ctx, region, func(t *localcloud.Tx) (err error) {

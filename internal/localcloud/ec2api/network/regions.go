@@ -30,9 +30,9 @@ type region struct {
 }
 
 var regionFilters = ec2wire.FilterBy[region]{
-	"region-name":   func(r region) []string { return one(r.Name) },
-	"endpoint":      func(r region) []string { return one(r.Endpoint) },
-	"opt-in-status": func(r region) []string { return one(r.OptIn) },
+	"region-name":   func(r region) []string { return ec2wire.One(r.Name) },
+	"endpoint":      func(r region) []string { return ec2wire.One(r.Endpoint) },
+	"opt-in-status": func(r region) []string { return ec2wire.One(r.OptIn) },
 }
 
 type describeRegionsIn struct {
@@ -47,7 +47,7 @@ type describeRegionsOut struct {
 }
 
 func (a *api) describeRegions(_ context.Context, _ *awswire.Call, in *describeRegionsIn) (*describeRegionsOut, error) {
-	all := mapped(localcloud.Regions(), func(name string) region {
+	all := ec2wire.Mapped(localcloud.Regions(), func(name string) region {
 		return region{Name: name, Endpoint: "ec2." + name + ".amazonaws.com", OptIn: "opt-in-not-required"}
 	})
 	all, err := pick(all, in.Names, func(r region) string { return r.Name }, func(name string) error {
@@ -74,14 +74,14 @@ type zone struct {
 }
 
 var zoneFilters = ec2wire.FilterBy[zone]{
-	"zone-name":     func(z zone) []string { return one(z.Name) },
-	"zone-id":       func(z zone) []string { return one(z.ID) },
-	"region-name":   func(z zone) []string { return one(z.Region) },
-	"state":         func(z zone) []string { return one(z.State) },
-	"zone-state":    func(z zone) []string { return one(z.State) },
-	"zone-type":     func(z zone) []string { return one(z.Type) },
-	"opt-in-status": func(z zone) []string { return one(z.OptIn) },
-	"group-name":    func(z zone) []string { return one(z.Group) },
+	"zone-name":     func(z zone) []string { return ec2wire.One(z.Name) },
+	"zone-id":       func(z zone) []string { return ec2wire.One(z.ID) },
+	"region-name":   func(z zone) []string { return ec2wire.One(z.Region) },
+	"state":         func(z zone) []string { return ec2wire.One(z.State) },
+	"zone-state":    func(z zone) []string { return ec2wire.One(z.State) },
+	"zone-type":     func(z zone) []string { return ec2wire.One(z.Type) },
+	"opt-in-status": func(z zone) []string { return ec2wire.One(z.OptIn) },
+	"group-name":    func(z zone) []string { return ec2wire.One(z.Group) },
 	"message":       func(zone) []string { return nil },
 }
 
@@ -98,7 +98,7 @@ type describeZonesOut struct {
 }
 
 func (a *api) describeZones(_ context.Context, c *awswire.Call, in *describeZonesIn) (*describeZonesOut, error) {
-	all := mapped(localcloud.Zones(c.Region), func(z localcloud.Zone) zone {
+	all := ec2wire.Mapped(localcloud.Zones(c.Region), func(z localcloud.Zone) zone {
 		return zone{
 			Name: z.Name, ID: z.ID, Region: z.Region, State: "available", Type: "availability-zone",
 			OptIn: "opt-in-not-required", Group: z.Region, BorderGroup: z.Region,
@@ -189,8 +189,8 @@ type describePrefixListsOut struct {
 }
 
 var prefixListFilters = ec2wire.FilterBy[localcloud.PrefixList]{
-	"prefix-list-id":   func(l localcloud.PrefixList) []string { return one(l.ID) },
-	"prefix-list-name": func(l localcloud.PrefixList) []string { return one(l.Name) },
+	"prefix-list-id":   func(l localcloud.PrefixList) []string { return ec2wire.One(l.ID) },
+	"prefix-list-name": func(l localcloud.PrefixList) []string { return ec2wire.One(l.Name) },
 	"owner-id":         func(localcloud.PrefixList) []string { return []string{"AWS"} },
 }
 
@@ -212,7 +212,7 @@ func findPrefixLists(region string, in *describePrefixListsIn) ([]localcloud.Pre
 
 func (a *api) describePrefixLists(_ context.Context, c *awswire.Call, in *describePrefixListsIn) (*describePrefixListsOut, error) {
 	lists, next, err := findPrefixLists(c.Region, in)
-	return &describePrefixListsOut{Next: next, Lists: mapped(lists, func(l localcloud.PrefixList) prefixList {
+	return &describePrefixListsOut{Next: next, Lists: ec2wire.Mapped(lists, func(l localcloud.PrefixList) prefixList {
 		return prefixList{ID: l.ID, Name: l.Name, CIDRs: l.CIDRs}
 	})}, err
 }
@@ -233,7 +233,7 @@ type describeManagedPrefixListsOut struct {
 
 func (a *api) describeManagedPrefixLists(_ context.Context, c *awswire.Call, in *describePrefixListsIn) (*describeManagedPrefixListsOut, error) {
 	lists, next, err := findPrefixLists(c.Region, in)
-	return &describeManagedPrefixListsOut{Next: next, Lists: mapped(lists, func(l localcloud.PrefixList) managedPrefixList {
+	return &describeManagedPrefixListsOut{Next: next, Lists: ec2wire.Mapped(lists, func(l localcloud.PrefixList) managedPrefixList {
 		return managedPrefixList{
 			ID: l.ID, Name: l.Name, ARN: "arn:aws:ec2:" + c.Region + ":aws:prefix-list/" + l.ID,
 			Family: "IPv4", Owner: "AWS", State: "create-complete",
@@ -325,8 +325,8 @@ func (d dhcpOptions) values(key string) (out []string) {
 }
 
 var dhcpFilters = ec2wire.FilterBy[dhcpOptions]{
-	"dhcp-options-id": func(d dhcpOptions) []string { return one(d.ID) },
-	"owner-id":        func(d dhcpOptions) []string { return one(d.Owner) },
+	"dhcp-options-id": func(d dhcpOptions) []string { return ec2wire.One(d.ID) },
+	"owner-id":        func(d dhcpOptions) []string { return ec2wire.One(d.Owner) },
 	"key":             func(d dhcpOptions) []string { return d.values("") },
 	"value":           func(d dhcpOptions) []string { return d.values("*") },
 }

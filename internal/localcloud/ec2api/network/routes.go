@@ -55,10 +55,10 @@ type routeAssociation struct {
 func toRouteTable(r localcloud.RouteTable) routeTable {
 	return routeTable{
 		ID: r.ID, VPC: r.VPC, Owner: localcloud.AccountID, Tags: ec2wire.Tags(r.Tags),
-		Routes: mapped(r.Routes, func(o localcloud.Route) route {
+		Routes: ec2wire.Mapped(r.Routes, func(o localcloud.Route) route {
 			return route{CIDR: o.CIDR, CIDR6: o.CIDR6, Gateway: o.Gateway, Instance: o.Instance, Interface: o.Interface, Origin: o.Origin, State: "active"}
 		}),
-		Associations: mapped(r.Associations, func(o localcloud.RouteAssociation) routeAssociation {
+		Associations: ec2wire.Mapped(r.Associations, func(o localcloud.RouteAssociation) routeAssociation {
 			return routeAssociation{ID: o.ID, Table: r.ID, Subnet: o.Subnet, Main: o.Main, State: "associated"}
 		}),
 	}
@@ -68,7 +68,7 @@ func toRouteTable(r localcloud.RouteTable) routeTable {
 func eachRoute(get func(localcloud.Route) string) func(localcloud.RouteTable) []string {
 	return func(r localcloud.RouteTable) (out []string) {
 		for _, o := range r.Routes {
-			out = append(out, one(get(o))...)
+			out = append(out, ec2wire.One(get(o))...)
 		}
 		return out
 	}
@@ -77,21 +77,21 @@ func eachRoute(get func(localcloud.Route) string) func(localcloud.RouteTable) []
 func eachAssociation(get func(localcloud.RouteAssociation) string) func(localcloud.RouteTable) []string {
 	return func(r localcloud.RouteTable) (out []string) {
 		for _, o := range r.Associations {
-			out = append(out, one(get(o))...)
+			out = append(out, ec2wire.One(get(o))...)
 		}
 		return out
 	}
 }
 
 var routeTableFilters = ec2wire.FilterBy[localcloud.RouteTable]{
-	"route-table-id": func(r localcloud.RouteTable) []string { return one(r.ID) },
-	"vpc-id":         func(r localcloud.RouteTable) []string { return one(r.VPC) },
+	"route-table-id": func(r localcloud.RouteTable) []string { return ec2wire.One(r.ID) },
+	"vpc-id":         func(r localcloud.RouteTable) []string { return ec2wire.One(r.VPC) },
 	"owner-id":       func(localcloud.RouteTable) []string { return []string{localcloud.AccountID} },
 	"association.route-table-id": func(r localcloud.RouteTable) []string {
 		if len(r.Associations) == 0 {
 			return nil
 		}
-		return one(r.ID)
+		return ec2wire.One(r.ID)
 	},
 	"association.route-table-association-id": eachAssociation(func(a localcloud.RouteAssociation) string { return a.ID }),
 	"association.subnet-id":                  eachAssociation(func(a localcloud.RouteAssociation) string { return a.Subnet }),
@@ -132,7 +132,7 @@ func (a *api) describeRouteTables(ctx context.Context, c *awswire.Call, in *desc
 	if err != nil {
 		return nil, err
 	}
-	return &describeRouteTablesOut{Tables: mapped(page, toRouteTable), Next: next}, in.Check()
+	return &describeRouteTablesOut{Tables: ec2wire.Mapped(page, toRouteTable), Next: next}, in.Check()
 }
 
 type createRouteTableIn struct {

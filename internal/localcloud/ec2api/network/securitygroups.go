@@ -112,7 +112,7 @@ func eachRule(egress bool, get func(localcloud.SecurityRule) string) func(localc
 	return func(g localcloud.SecurityGroup) (out []string) {
 		for _, r := range g.Rules {
 			if r.Egress == egress {
-				out = append(out, one(get(r))...)
+				out = append(out, ec2wire.One(get(r))...)
 			}
 		}
 		return out
@@ -129,11 +129,11 @@ func port(get func(localcloud.SecurityRule) int) func(localcloud.SecurityRule) s
 }
 
 var groupFilters = ruleFilters(ec2wire.FilterBy[localcloud.SecurityGroup]{
-	"group-id":    func(g localcloud.SecurityGroup) []string { return one(g.ID) },
-	"group-name":  func(g localcloud.SecurityGroup) []string { return one(g.Name) },
-	"description": func(g localcloud.SecurityGroup) []string { return one(g.Description) },
+	"group-id":    func(g localcloud.SecurityGroup) []string { return ec2wire.One(g.ID) },
+	"group-name":  func(g localcloud.SecurityGroup) []string { return ec2wire.One(g.Name) },
+	"description": func(g localcloud.SecurityGroup) []string { return ec2wire.One(g.Description) },
 	"owner-id":    func(localcloud.SecurityGroup) []string { return []string{localcloud.AccountID} },
-	"vpc-id":      func(g localcloud.SecurityGroup) []string { return one(g.VPC) },
+	"vpc-id":      func(g localcloud.SecurityGroup) []string { return ec2wire.One(g.VPC) },
 })
 
 // ruleFilters adds the filters for rules, of both directions.
@@ -168,7 +168,7 @@ type describeGroupsOut struct {
 }
 
 func (a *api) describeGroups(ctx context.Context, c *awswire.Call, in *describeGroupsIn) (*describeGroupsOut, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	var all []localcloud.SecurityGroup
@@ -206,7 +206,7 @@ func (a *api) describeGroups(ctx context.Context, c *awswire.Call, in *describeG
 	if err != nil {
 		return nil, err
 	}
-	return &describeGroupsOut{Groups: mapped(page, toGroup(c.Region)), Next: next}, in.Check()
+	return &describeGroupsOut{Groups: ec2wire.Mapped(page, toGroup(c.Region)), Next: next}, in.Check()
 }
 
 type createGroupIn struct {

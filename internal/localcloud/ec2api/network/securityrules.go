@@ -171,7 +171,7 @@ func toRule(region string) func(groupRule) securityRule {
 }
 
 func rulesOf(g localcloud.SecurityGroup, rules []localcloud.SecurityRule) []groupRule {
-	return mapped(rules, func(r localcloud.SecurityRule) groupRule { return groupRule{r, g.ID, g.VPC} })
+	return ec2wire.Mapped(rules, func(r localcloud.SecurityRule) groupRule { return groupRule{r, g.ID, g.VPC} })
 }
 
 type authorizeIn struct {
@@ -197,7 +197,7 @@ func (a *api) authorize(egress bool) func(context.Context, *awswire.Call, *autho
 		if err != nil {
 			return nil, err
 		}
-		return &authorizeOut{Return: true, Rules: mapped(rulesOf(g, rules), toRule(c.Region))}, nil
+		return &authorizeOut{Return: true, Rules: ec2wire.Mapped(rulesOf(g, rules), toRule(c.Region))}, nil
 	}
 }
 
@@ -236,7 +236,7 @@ func (a *api) revoke(egress bool) func(context.Context, *awswire.Call, *revokeIn
 		if err != nil {
 			return nil, err
 		}
-		return &revokeOut{Return: true, Rules: mapped(rules, func(r localcloud.SecurityRule) revokedRule {
+		return &revokeOut{Return: true, Rules: ec2wire.Mapped(rules, func(r localcloud.SecurityRule) revokedRule {
 			return revokedRule{
 				ID: r.ID, Group: g.ID, Egress: r.Egress, Protocol: r.Protocol, From: r.From, To: r.To,
 				CIDR4: r.CIDR4, CIDR6: r.CIDR6, PrefixList: r.PrefixList, Peer: r.Group, Description: r.Description,
@@ -272,8 +272,8 @@ func (a *api) setDescriptions(egress bool) func(context.Context, *awswire.Call, 
 }
 
 var securityRuleFilters = ec2wire.FilterBy[groupRule]{
-	"group-id":               func(r groupRule) []string { return one(r.group) },
-	"security-group-rule-id": func(r groupRule) []string { return one(r.ID) },
+	"group-id":               func(r groupRule) []string { return ec2wire.One(r.group) },
+	"security-group-rule-id": func(r groupRule) []string { return ec2wire.One(r.ID) },
 }
 
 type describeRulesIn struct {
@@ -308,7 +308,7 @@ func (a *api) describeRules(ctx context.Context, c *awswire.Call, in *describeRu
 	if err != nil {
 		return nil, err
 	}
-	return &describeRulesOut{Rules: mapped(page, toRule(c.Region)), Next: next}, in.Check()
+	return &describeRulesOut{Rules: ec2wire.Mapped(page, toRule(c.Region)), Next: next}, in.Check()
 }
 
 type modifyRulesIn struct {

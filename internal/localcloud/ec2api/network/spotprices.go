@@ -22,12 +22,12 @@ type spotPrice struct {
 }
 
 var spotPriceFilters = ec2wire.FilterBy[spotPrice]{
-	"availability-zone":    func(p spotPrice) []string { return one(p.Zone) },
-	"availability-zone-id": func(p spotPrice) []string { return one(p.ZoneID) },
-	"instance-type":        func(p spotPrice) []string { return one(p.Type) },
-	"product-description":  func(p spotPrice) []string { return one(p.Product) },
-	"spot-price":           func(p spotPrice) []string { return one(p.Price) },
-	"timestamp":            func(p spotPrice) []string { return one(p.Time) },
+	"availability-zone":    func(p spotPrice) []string { return ec2wire.One(p.Zone) },
+	"availability-zone-id": func(p spotPrice) []string { return ec2wire.One(p.ZoneID) },
+	"instance-type":        func(p spotPrice) []string { return ec2wire.One(p.Type) },
+	"product-description":  func(p spotPrice) []string { return ec2wire.One(p.Product) },
+	"spot-price":           func(p spotPrice) []string { return ec2wire.One(p.Price) },
+	"timestamp":            func(p spotPrice) []string { return ec2wire.One(p.Time) },
 }
 
 // spotProducts are what a price is for, with what their licence makes of it.

@@ -67,16 +67,16 @@ func toSubnet(region string) func(freeSubnet) subnet {
 }
 
 var subnetFilters = ec2wire.FilterBy[freeSubnet]{
-	"subnet-id":                  func(s freeSubnet) []string { return one(s.ID) },
-	"vpc-id":                     func(s freeSubnet) []string { return one(s.VPC) },
-	"cidr":                       func(s freeSubnet) []string { return one(s.CIDR) },
-	"cidr-block":                 func(s freeSubnet) []string { return one(s.CIDR) },
-	"cidrBlock":                  func(s freeSubnet) []string { return one(s.CIDR) },
-	"availability-zone":          func(s freeSubnet) []string { return one(s.Zone) },
-	"availabilityZone":           func(s freeSubnet) []string { return one(s.Zone) },
-	"availability-zone-id":       func(s freeSubnet) []string { return one(localcloud.ZoneID(s.Zone)) },
-	"availabilityZoneId":         func(s freeSubnet) []string { return one(localcloud.ZoneID(s.Zone)) },
-	"available-ip-address-count": func(s freeSubnet) []string { return one(strconv.Itoa(s.free)) },
+	"subnet-id":                  func(s freeSubnet) []string { return ec2wire.One(s.ID) },
+	"vpc-id":                     func(s freeSubnet) []string { return ec2wire.One(s.VPC) },
+	"cidr":                       func(s freeSubnet) []string { return ec2wire.One(s.CIDR) },
+	"cidr-block":                 func(s freeSubnet) []string { return ec2wire.One(s.CIDR) },
+	"cidrBlock":                  func(s freeSubnet) []string { return ec2wire.One(s.CIDR) },
+	"availability-zone":          func(s freeSubnet) []string { return ec2wire.One(s.Zone) },
+	"availabilityZone":           func(s freeSubnet) []string { return ec2wire.One(s.Zone) },
+	"availability-zone-id":       func(s freeSubnet) []string { return ec2wire.One(localcloud.ZoneID(s.Zone)) },
+	"availabilityZoneId":         func(s freeSubnet) []string { return ec2wire.One(localcloud.ZoneID(s.Zone)) },
+	"available-ip-address-count": func(s freeSubnet) []string { return ec2wire.One(strconv.Itoa(s.free)) },
 	"default-for-az":             func(s freeSubnet) []string { return ec2wire.Bool(s.Default) },
 	"defaultForAz":               func(s freeSubnet) []string { return ec2wire.Bool(s.Default) },
 	"map-public-ip-on-launch":    func(s freeSubnet) []string { return ec2wire.Bool(s.MapPublic) },
@@ -105,7 +105,7 @@ func (a *api) describeSubnets(ctx context.Context, c *awswire.Call, in *describe
 			return err
 		}
 		subnets, err := localcloud.All[localcloud.Subnet](t)
-		all = mapped(subnets, func(s localcloud.Subnet) freeSubnet { return freeSubnet{s, free[s.ID]} })
+		all = ec2wire.Mapped(subnets, func(s localcloud.Subnet) freeSubnet { return freeSubnet{s, free[s.ID]} })
 		return err
 	})
 	if err != nil {
@@ -123,7 +123,7 @@ func (a *api) describeSubnets(ctx context.Context, c *awswire.Call, in *describe
 	if err != nil {
 		return nil, err
 	}
-	return &describeSubnetsOut{Subnets: mapped(page, toSubnet(c.Region)), Next: next}, in.Check()
+	return &describeSubnetsOut{Subnets: ec2wire.Mapped(page, toSubnet(c.Region)), Next: next}, in.Check()
 }
 
 type createSubnetIn struct {

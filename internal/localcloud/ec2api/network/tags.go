@@ -67,10 +67,10 @@ type tagItem struct {
 }
 
 var tagFilters = ec2wire.FilterBy[localcloud.TaggedResource]{
-	"key":           func(r localcloud.TaggedResource) []string { return one(r.Key) },
+	"key":           func(r localcloud.TaggedResource) []string { return ec2wire.One(r.Key) },
 	"value":         func(r localcloud.TaggedResource) []string { return []string{r.Value} },
-	"resource-id":   func(r localcloud.TaggedResource) []string { return one(r.ID) },
-	"resource-type": func(r localcloud.TaggedResource) []string { return one(r.Kind) },
+	"resource-id":   func(r localcloud.TaggedResource) []string { return ec2wire.One(r.ID) },
+	"resource-type": func(r localcloud.TaggedResource) []string { return ec2wire.One(r.Kind) },
 }
 
 type describeTagsIn struct{ listIn }
@@ -97,7 +97,7 @@ func (a *api) describeTags(ctx context.Context, c *awswire.Call, in *describeTag
 	if err != nil {
 		return nil, err
 	}
-	return &describeTagsOut{Next: next, Tags: mapped(page, func(r localcloud.TaggedResource) tagItem {
+	return &describeTagsOut{Next: next, Tags: ec2wire.Mapped(page, func(r localcloud.TaggedResource) tagItem {
 		return tagItem{ID: r.ID, Kind: r.Kind, Key: r.Key, Value: r.Value}
 	})}, in.Check()
 }

@@ -157,10 +157,10 @@ func toTemplateData(s localcloud.LaunchSpec) templateData {
 	out := templateData{
 		ImageID: s.ImageID, Type: s.Type, KeyName: s.KeyName, KernelID: s.KernelID, RAMDiskID: s.RamdiskID,
 		UserData: base64.StdEncoding.EncodeToString(s.UserData), GroupIDs: s.SecurityGroupIDs, Groups: s.SecurityGroups,
-		Interfaces: mapped(s.Interfaces, toTemplateInterface), Devices: mapped(s.Devices, toTemplateDevice),
+		Interfaces: ec2wire.Mapped(s.Interfaces, toTemplateInterface), Devices: ec2wire.Mapped(s.Devices, toTemplateDevice),
 		EBSOptimized: s.EBSOptimized, NoAPITermination: s.NoAPITermination, NoAPIStop: s.NoAPIStop,
 		ShutdownBehavior: s.ShutdownBehavior,
-		Licenses:         mapped(s.Licenses, func(arn string) templateLicense { return templateLicense{arn} }),
+		Licenses:         ec2wire.Mapped(s.Licenses, func(arn string) templateLicense { return templateLicense{arn} }),
 	}
 	if p := s.Placement; p != nil {
 		out.Placement = &templatePlacement{

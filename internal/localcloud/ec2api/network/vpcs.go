@@ -50,17 +50,17 @@ func toVPC(v localcloud.VPC) vpc {
 }
 
 var vpcFilters = ec2wire.FilterBy[localcloud.VPC]{
-	"vpc-id":                            func(v localcloud.VPC) []string { return one(v.ID) },
-	"cidr":                              func(v localcloud.VPC) []string { return one(v.CIDR) },
-	"cidr-block-association.cidr-block": func(v localcloud.VPC) []string { return one(v.CIDR) },
+	"vpc-id":                            func(v localcloud.VPC) []string { return ec2wire.One(v.ID) },
+	"cidr":                              func(v localcloud.VPC) []string { return ec2wire.One(v.CIDR) },
+	"cidr-block-association.cidr-block": func(v localcloud.VPC) []string { return ec2wire.One(v.CIDR) },
 	"cidr-block-association.association-id": func(v localcloud.VPC) []string {
 		if v.ID == "" {
 			return nil
 		}
-		return one(vpcAssociation(v))
+		return ec2wire.One(vpcAssociation(v))
 	},
 	"cidr-block-association.state": func(localcloud.VPC) []string { return []string{"associated"} },
-	"dhcp-options-id":              func(v localcloud.VPC) []string { return one(v.DHCPOptions) },
+	"dhcp-options-id":              func(v localcloud.VPC) []string { return ec2wire.One(v.DHCPOptions) },
 	"is-default":                   func(v localcloud.VPC) []string { return ec2wire.Bool(v.Default) },
 	"isDefault":                    func(v localcloud.VPC) []string { return ec2wire.Bool(v.Default) },
 	"owner-id":                     func(localcloud.VPC) []string { return []string{localcloud.AccountID} },
@@ -93,7 +93,7 @@ func (a *api) describeVPCs(ctx context.Context, c *awswire.Call, in *describeVPC
 	if err != nil {
 		return nil, err
 	}
-	return &describeVPCsOut{VPCs: mapped(page, toVPC), Next: next}, in.Check()
+	return &describeVPCsOut{VPCs: ec2wire.Mapped(page, toVPC), Next: next}, in.Check()
 }
 
 type createVPCIn struct {

@@ -37,7 +37,7 @@ type productCode struct {
 }
 
 func productCodes(codes []string) []productCode {
-	return mapped(codes, func(c string) productCode { return productCode{c, "marketplace"} })
+	return ec2wire.Mapped(codes, func(c string) productCode { return productCode{c, "marketplace"} })
 }
 
 type image struct {
@@ -111,50 +111,50 @@ func devicesOf(get func(localcloud.DeviceMapping) []string) func(localcloud.Imag
 	}
 }
 
-var imageFilters = filterBy[localcloud.Image]{
-	"architecture": func(i localcloud.Image) []string { return one(i.Arch) },
+var imageFilters = ec2wire.FilterBy[localcloud.Image]{
+	"architecture": func(i localcloud.Image) []string { return ec2wire.One(i.Arch) },
 	"block-device-mapping.delete-on-termination": devicesOf(func(m localcloud.DeviceMapping) []string { return ec2wire.Bool(m.Volume.DeleteOnTermination) }),
-	"block-device-mapping.device-name":           devicesOf(func(m localcloud.DeviceMapping) []string { return one(m.Device) }),
+	"block-device-mapping.device-name":           devicesOf(func(m localcloud.DeviceMapping) []string { return ec2wire.One(m.Device) }),
 	"block-device-mapping.encrypted":             devicesOf(func(m localcloud.DeviceMapping) []string { return ec2wire.Bool(m.Volume.Encrypted) }),
-	"block-device-mapping.snapshot-id":           devicesOf(func(m localcloud.DeviceMapping) []string { return one(m.Volume.SnapshotID) }),
+	"block-device-mapping.snapshot-id":           devicesOf(func(m localcloud.DeviceMapping) []string { return ec2wire.One(m.Volume.SnapshotID) }),
 	"block-device-mapping.volume-size":           devicesOf(func(m localcloud.DeviceMapping) []string { return number(m.Volume.SizeGiB) }),
-	"block-device-mapping.volume-type":           devicesOf(func(m localcloud.DeviceMapping) []string { return one(m.Volume.Type) }),
-	"boot-mode":                                  func(i localcloud.Image) []string { return one(i.BootMode) },
-	"creation-date":                              func(i localcloud.Image) []string { return one(awswire.Time(i.Created)) },
-	"description":                                func(i localcloud.Image) []string { return one(i.Description) },
-	"deprecation-time":                           func(i localcloud.Image) []string { return one(awswire.Time(i.Deprecated)) },
+	"block-device-mapping.volume-type":           devicesOf(func(m localcloud.DeviceMapping) []string { return ec2wire.One(m.Volume.Type) }),
+	"boot-mode":                                  func(i localcloud.Image) []string { return ec2wire.One(i.BootMode) },
+	"creation-date":                              func(i localcloud.Image) []string { return ec2wire.One(awswire.Time(i.Created)) },
+	"description":                                func(i localcloud.Image) []string { return ec2wire.One(i.Description) },
+	"deprecation-time":                           func(i localcloud.Image) []string { return ec2wire.One(awswire.Time(i.Deprecated)) },
 	"ena-support":                                func(i localcloud.Image) []string { return ec2wire.Bool(i.ENA) },
-	"hypervisor":                                 func(localcloud.Image) []string { return one("xen") },
-	"image-id":                                   func(i localcloud.Image) []string { return one(i.ID) },
-	"image-type":                                 func(localcloud.Image) []string { return one("machine") },
-	"imds-support":                               func(i localcloud.Image) []string { return one(i.IMDSSupport) },
+	"hypervisor":                                 func(localcloud.Image) []string { return ec2wire.One("xen") },
+	"image-id":                                   func(i localcloud.Image) []string { return ec2wire.One(i.ID) },
+	"image-type":                                 func(localcloud.Image) []string { return ec2wire.One("machine") },
+	"imds-support":                               func(i localcloud.Image) []string { return ec2wire.One(i.IMDSSupport) },
 	"is-public":                                  func(i localcloud.Image) []string { return ec2wire.Bool(i.Public) },
 	"kernel-id":                                  func(localcloud.Image) []string { return nil },
-	"manifest-location":                          func(i localcloud.Image) []string { return one(i.Location) },
-	"name":                                       func(i localcloud.Image) []string { return one(i.Name) },
-	"owner-alias":                                func(i localcloud.Image) []string { return one(i.OwnerAlias) },
-	"owner-id":                                   func(i localcloud.Image) []string { return one(i.Owner) },
-	"platform":                                   func(i localcloud.Image) []string { return one(i.Platform) },
-	"platform-details":                           func(i localcloud.Image) []string { return one(imageOf(i).Details) },
+	"manifest-location":                          func(i localcloud.Image) []string { return ec2wire.One(i.Location) },
+	"name":                                       func(i localcloud.Image) []string { return ec2wire.One(i.Name) },
+	"owner-alias":                                func(i localcloud.Image) []string { return ec2wire.One(i.OwnerAlias) },
+	"owner-id":                                   func(i localcloud.Image) []string { return ec2wire.One(i.Owner) },
+	"platform":                                   func(i localcloud.Image) []string { return ec2wire.One(i.Platform) },
+	"platform-details":                           func(i localcloud.Image) []string { return ec2wire.One(imageOf(i).Details) },
 	"product-code":                               func(i localcloud.Image) []string { return i.ProductCodes },
 	"product-code.type": func(i localcloud.Image) []string {
-		return mapped(i.ProductCodes, func(string) string { return "marketplace" })
+		return ec2wire.Mapped(i.ProductCodes, func(string) string { return "marketplace" })
 	},
 	"ramdisk-id":       func(localcloud.Image) []string { return nil },
-	"root-device-name": func(i localcloud.Image) []string { return one(i.RootDevice) },
-	"root-device-type": func(localcloud.Image) []string { return one("ebs") },
-	"source-image-id":  func(i localcloud.Image) []string { return one(i.SourceImage) },
+	"root-device-name": func(i localcloud.Image) []string { return ec2wire.One(i.RootDevice) },
+	"root-device-type": func(localcloud.Image) []string { return ec2wire.One("ebs") },
+	"source-image-id":  func(i localcloud.Image) []string { return ec2wire.One(i.SourceImage) },
 	"source-image-region": func(i localcloud.Image) []string {
-		return one(i.SourceImageRegion)
+		return ec2wire.One(i.SourceImageRegion)
 	},
-	"source-instance-id":   func(i localcloud.Image) []string { return one(i.SourceInstance) },
-	"sriov-net-support":    func(i localcloud.Image) []string { return one(i.SriovNet) },
-	"state":                func(i localcloud.Image) []string { return one(i.State) },
-	"state-reason-code":    func(i localcloud.Image) []string { return one(deref(reasonOf(i)).Code) },
-	"state-reason-message": func(i localcloud.Image) []string { return one(deref(reasonOf(i)).Message) },
-	"tpm-support":          func(i localcloud.Image) []string { return one(i.TPMSupport) },
-	"usage-operation":      func(i localcloud.Image) []string { return one(imageOf(i).Usage) },
-	"virtualization-type":  func(i localcloud.Image) []string { return one(i.Virtualization) },
+	"source-instance-id":   func(i localcloud.Image) []string { return ec2wire.One(i.SourceInstance) },
+	"sriov-net-support":    func(i localcloud.Image) []string { return ec2wire.One(i.SriovNet) },
+	"state":                func(i localcloud.Image) []string { return ec2wire.One(i.State) },
+	"state-reason-code":    func(i localcloud.Image) []string { return ec2wire.One(deref(reasonOf(i)).Code) },
+	"state-reason-message": func(i localcloud.Image) []string { return ec2wire.One(deref(reasonOf(i)).Message) },
+	"tpm-support":          func(i localcloud.Image) []string { return ec2wire.One(i.TPMSupport) },
+	"usage-operation":      func(i localcloud.Image) []string { return ec2wire.One(imageOf(i).Usage) },
+	"virtualization-type":  func(i localcloud.Image) []string { return ec2wire.One(i.Virtualization) },
 }
 
 func tagsOfImage(i localcloud.Image) localcloud.Tags { return i.Tags }
@@ -176,7 +176,7 @@ type describeImagesOut struct {
 }
 
 func (a *api) describeImages(ctx context.Context, c *awswire.Call, in *describeImagesIn) (*describeImagesOut, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	for _, o := range in.Owners {
@@ -196,14 +196,14 @@ func (a *api) describeImages(ctx context.Context, c *awswire.Call, in *describeI
 			len(in.Executable) > 0 && !executableBy(in.Executable, i) ||
 			old && !own && !in.Deprecated || i.State == "disabled" && !in.Disabled && len(in.IDs) == 0
 	})
-	if all, err = imageFilters.match(in.Filters, all, tagsOfImage); err != nil {
+	if all, err = imageFilters.Match(in.Filters, all, tagsOfImage); err != nil {
 		return nil, err
 	}
 	if err := in.DryRun.Check(); err != nil {
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 1000)
-	return &describeImagesOut{mapped(page, imageOf), next}, err
+	return &describeImagesOut{ec2wire.Mapped(page, imageOf), next}, err
 }
 
 func account(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }

@@ -159,7 +159,7 @@ type deregisterImageOut struct {
 
 func (a *api) deregisterImage(ctx context.Context, c *awswire.Call, in *deregisterImageIn) (*deregisterImageOut, error) {
 	gone, err := a.cloud.DeregisterImage(dry(ctx, in.DryRun), c.Region, in.ID, in.Snapshots)
-	return &deregisterImageOut{true, mapped(gone, func(r localcloud.SnapshotRemoval) snapshotRemoval {
+	return &deregisterImageOut{true, ec2wire.Mapped(gone, func(r localcloud.SnapshotRemoval) snapshotRemoval {
 		return snapshotRemoval{r.Snapshot, r.Code}
 	})}, err
 }

@@ -134,10 +134,10 @@ func (a *api) disableFastLaunch(ctx context.Context, c *awswire.Call, in *disabl
 	return &out, err
 }
 
-var fastLaunchFilters = filterBy[localcloud.FastLaunch]{
-	"owner-id":      func(localcloud.FastLaunch) []string { return one(localcloud.AccountID) },
-	"resource-type": func(f localcloud.FastLaunch) []string { return one(f.Resource) },
-	"state":         func(f localcloud.FastLaunch) []string { return one(f.State) },
+var fastLaunchFilters = ec2wire.FilterBy[localcloud.FastLaunch]{
+	"owner-id":      func(localcloud.FastLaunch) []string { return ec2wire.One(localcloud.AccountID) },
+	"resource-type": func(f localcloud.FastLaunch) []string { return ec2wire.One(f.Resource) },
+	"state":         func(f localcloud.FastLaunch) []string { return ec2wire.One(f.State) },
 }
 
 type describeFastLaunchIn struct {
@@ -157,12 +157,12 @@ func (a *api) describeFastLaunch(ctx context.Context, c *awswire.Call, in *descr
 	if err != nil {
 		return nil, err
 	}
-	if all, err = fastLaunchFilters.match(in.Filters, all, func(localcloud.FastLaunch) localcloud.Tags { return nil }); err != nil {
+	if all, err = fastLaunchFilters.Match(in.Filters, all, func(localcloud.FastLaunch) localcloud.Tags { return nil }); err != nil {
 		return nil, err
 	}
 	if err := in.DryRun.Check(); err != nil {
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 200)
-	return &describeFastLaunchOut{mapped(page, fastLaunchOf), next}, err
+	return &describeFastLaunchOut{ec2wire.Mapped(page, fastLaunchOf), next}, err
 }

@@ -127,8 +127,8 @@ func imageTaskOf(t localcloud.ImportTask) imageTask {
 	out := imageTask{
 		ID: t.ID, Architecture: t.Arch, BootMode: t.BootMode, Description: t.Description, Encrypted: t.Encrypted, Hypervisor: t.Hypervisor,
 		ImageID: t.ImageID, KMSKeyID: t.KMSKeyID, License: t.License, Platform: t.Platform, Status: t.Status, Message: t.Message,
-		Disks: mapped(t.Disks, func(d localcloud.ImportDisk) importDetail { return detailOf(t, d) }), Tags: ec2wire.Tags(t.Tags),
-		Licenses: mapped(t.Licenses, func(arn string) license { return license{arn} }),
+		Disks: ec2wire.Mapped(t.Disks, func(d localcloud.ImportDisk) importDetail { return detailOf(t, d) }), Tags: ec2wire.Tags(t.Tags),
+		Licenses: ec2wire.Mapped(t.Licenses, func(arn string) license { return license{arn} }),
 	}
 	if t.Status == "active" {
 		out.Progress = strconv.Itoa(t.Progress)
@@ -146,8 +146,8 @@ func (a *api) importImage(ctx context.Context, c *awswire.Call, in *importImageI
 	}
 	t, err := a.cloud.Import(dry(ctx, in.DryRun), c.Region, localcloud.ImportParams{Image: true, ClientToken: in.ClientToken, Task: localcloud.ImportTask{
 		Description: in.Description, Arch: in.Architecture, BootMode: in.BootMode, Platform: in.Platform, Hypervisor: in.Hypervisor,
-		License: in.License, Licenses: mapped(in.Licenses, func(l license) string { return l.ARN }), Encrypted: in.Encrypted,
-		KMSKeyID: in.KMSKeyID, Disks: mapped(in.Disks, diskContainer.disk), Tags: tags,
+		License: in.License, Licenses: ec2wire.Mapped(in.Licenses, func(l license) string { return l.ARN }), Encrypted: in.Encrypted,
+		KMSKeyID: in.KMSKeyID, Disks: ec2wire.Mapped(in.Disks, diskContainer.disk), Tags: tags,
 	}})
 	out := imageTaskOf(t)
 	return &out, err
@@ -202,8 +202,8 @@ type describeImportsIn struct {
 	Filters ec2wire.Filters `q:"Filters"`
 }
 
-var importFilters = filterBy[localcloud.ImportTask]{
-	"task-state": func(t localcloud.ImportTask) []string { return one(t.Status) },
+var importFilters = ec2wire.FilterBy[localcloud.ImportTask]{
+	"task-state": func(t localcloud.ImportTask) []string { return ec2wire.One(t.Status) },
 }
 
 func (a *api) importPage(ctx context.Context, region string, images bool, in *describeImportsIn) ([]localcloud.ImportTask, string, error) {
@@ -211,7 +211,7 @@ func (a *api) importPage(ctx context.Context, region string, images bool, in *de
 	if err != nil {
 		return nil, "", err
 	}
-	if all, err = importFilters.match(in.Filters, all, func(t localcloud.ImportTask) localcloud.Tags { return t.Tags }); err != nil {
+	if all, err = importFilters.Match(in.Filters, all, func(t localcloud.ImportTask) localcloud.Tags { return t.Tags }); err != nil {
 		return nil, "", err
 	}
 	if err := in.DryRun.Check(); err != nil {
@@ -227,7 +227,7 @@ type imageImportsOut struct {
 
 func (a *api) describeImageImports(ctx context.Context, c *awswire.Call, in *describeImportsIn) (*imageImportsOut, error) {
 	page, next, err := a.importPage(ctx, c.Region, true, in)
-	return &imageImportsOut{mapped(page, imageTaskOf), next}, err
+	return &imageImportsOut{ec2wire.Mapped(page, imageTaskOf), next}, err
 }
 
 type snapshotImportsOut struct {
@@ -237,7 +237,7 @@ type snapshotImportsOut struct {
 
 func (a *api) describeSnapshotImports(ctx context.Context, c *awswire.Call, in *describeImportsIn) (*snapshotImportsOut, error) {
 	page, next, err := a.importPage(ctx, c.Region, false, in)
-	return &snapshotImportsOut{mapped(page, snapshotTaskOf), next}, err
+	return &snapshotImportsOut{ec2wire.Mapped(page, snapshotTaskOf), next}, err
 }
 
 type cancelImportIn struct {

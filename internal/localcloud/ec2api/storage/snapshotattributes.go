@@ -77,10 +77,10 @@ func (p permission) into(users, groups, orgs, ous *[]string) {
 
 // permissionsOf lists who may use something.
 func permissionsOf(users, groups, orgs, ous []string) []permission {
-	out := mapped(groups, func(s string) permission { return permission{Group: s} })
-	out = append(out, mapped(users, func(s string) permission { return permission{User: s} })...)
-	out = append(out, mapped(orgs, func(s string) permission { return permission{Org: s} })...)
-	return append(out, mapped(ous, func(s string) permission { return permission{OU: s} })...)
+	out := ec2wire.Mapped(groups, func(s string) permission { return permission{Group: s} })
+	out = append(out, ec2wire.Mapped(users, func(s string) permission { return permission{User: s} })...)
+	out = append(out, ec2wire.Mapped(orgs, func(s string) permission { return permission{Org: s} })...)
+	return append(out, ec2wire.Mapped(ous, func(s string) permission { return permission{OU: s} })...)
 }
 
 type modifySnapshotAttributeIn struct {

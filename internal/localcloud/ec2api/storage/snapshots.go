@@ -129,7 +129,7 @@ func (a *api) createSnapshots(ctx context.Context, c *awswire.Call, in *createSn
 		SnapshotParams: localcloud.SnapshotParams{Description: in.Description, Tags: tags},
 		Instance:       in.Instance.ID, ExcludeBoot: in.Instance.ExcludeBoot, ExcludeData: in.Instance.ExcludeData, CopyTagsFrom: in.CopyTags,
 	})
-	return &createSnapshotsOut{mapped(all, func(s localcloud.Snapshot) snapshotInfo {
+	return &createSnapshotsOut{ec2wire.Mapped(all, func(s localcloud.Snapshot) snapshotInfo {
 		return snapshotInfo{
 			ID: s.ID, VolumeID: s.VolumeID, State: s.State, Started: awswire.Time(s.Started), Progress: progressOf(s), Owner: s.Owner,
 			Size: s.SizeGiB, Description: s.Description, Encrypted: s.Encrypted, Tags: ec2wire.Tags(s.Tags),
@@ -184,18 +184,18 @@ func (a *api) deleteSnapshot(ctx context.Context, c *awswire.Call, in *snapshotI
 	return ec2wire.OK(), a.cloud.DeleteSnapshot(dry(ctx, in.DryRun), c.Region, in.ID)
 }
 
-var snapshotFilters = filterBy[localcloud.Snapshot]{
-	"description":   func(s localcloud.Snapshot) []string { return one(s.Description) },
+var snapshotFilters = ec2wire.FilterBy[localcloud.Snapshot]{
+	"description":   func(s localcloud.Snapshot) []string { return ec2wire.One(s.Description) },
 	"encrypted":     func(s localcloud.Snapshot) []string { return ec2wire.Bool(s.Encrypted) },
 	"owner-alias":   func(localcloud.Snapshot) []string { return nil },
-	"owner-id":      func(s localcloud.Snapshot) []string { return one(s.Owner) },
-	"progress":      func(s localcloud.Snapshot) []string { return one(progressOf(s)) },
-	"snapshot-id":   func(s localcloud.Snapshot) []string { return one(s.ID) },
-	"start-time":    func(s localcloud.Snapshot) []string { return one(awswire.Time(s.Started)) },
-	"status":        func(s localcloud.Snapshot) []string { return one(s.State) },
-	"storage-tier":  func(localcloud.Snapshot) []string { return one("standard") },
-	"transfer-type": func(s localcloud.Snapshot) []string { return one(snapshotOf(s).Transfer) },
-	"volume-id":     func(s localcloud.Snapshot) []string { return one(s.VolumeID) },
+	"owner-id":      func(s localcloud.Snapshot) []string { return ec2wire.One(s.Owner) },
+	"progress":      func(s localcloud.Snapshot) []string { return ec2wire.One(progressOf(s)) },
+	"snapshot-id":   func(s localcloud.Snapshot) []string { return ec2wire.One(s.ID) },
+	"start-time":    func(s localcloud.Snapshot) []string { return ec2wire.One(awswire.Time(s.Started)) },
+	"status":        func(s localcloud.Snapshot) []string { return ec2wire.One(s.State) },
+	"storage-tier":  func(localcloud.Snapshot) []string { return ec2wire.One("standard") },
+	"transfer-type": func(s localcloud.Snapshot) []string { return ec2wire.One(snapshotOf(s).Transfer) },
+	"volume-id":     func(s localcloud.Snapshot) []string { return ec2wire.One(s.VolumeID) },
 	"volume-size":   func(s localcloud.Snapshot) []string { return number(s.SizeGiB) },
 }
 
@@ -214,7 +214,7 @@ type describeSnapshotsOut struct {
 }
 
 func (a *api) describeSnapshots(ctx context.Context, c *awswire.Call, in *describeSnapshotsIn) (*describeSnapshotsOut, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.cloud.Snapshots(ctx, c.Region, in.IDs)
@@ -224,14 +224,14 @@ func (a *api) describeSnapshots(ctx context.Context, c *awswire.Call, in *descri
 	all = slices.DeleteFunc(all, func(s localcloud.Snapshot) bool {
 		return len(in.Owners) > 0 && !ownedBy(in.Owners, s.Owner, "") || len(in.Restorable) > 0 && !restorableBy(in.Restorable, s)
 	})
-	if all, err = snapshotFilters.match(in.Filters, all, func(s localcloud.Snapshot) localcloud.Tags { return s.Tags }); err != nil {
+	if all, err = snapshotFilters.Match(in.Filters, all, func(s localcloud.Snapshot) localcloud.Tags { return s.Tags }); err != nil {
 		return nil, err
 	}
 	if err := in.DryRun.Check(); err != nil {
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 5, 1000)
-	return &describeSnapshotsOut{mapped(page, snapshotOf), next}, err
+	return &describeSnapshotsOut{ec2wire.Mapped(page, snapshotOf), next}, err
 }
 
 // ownedBy reports whether an owner is one of those a request names: "self", an

@@ -30,62 +30,6 @@ func dry(ctx context.Context, d ec2wire.DryRun) context.Context {
 	return ctx
 }
 
-// filterBy are an action's filters by name: what a resource has for each.
-type filterBy[T any] map[string]func(T) []string
-
-// match returns the resources that pass all filters.
-func (by filterBy[T]) match(fs ec2wire.Filters, in []T, tags func(T) localcloud.Tags) ([]T, error) {
-	values := func(v T) ec2wire.Values {
-		return func(name string) ([]string, bool) {
-			get, ok := by[name]
-			if !ok {
-				return nil, false
-			}
-			return get(v), true
-		}
-	}
-	var zero T
-	if err := fs.Check(values(zero)); err != nil {
-		return nil, err
-	}
-	out := make([]T, 0, len(in))
-	for _, v := range in {
-		ok, err := fs.Match(tags(v), values(v))
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			out = append(out, v)
-		}
-	}
-	return out, nil
-}
-
-// onlyWithout refuses the use of ids together with pages, as EC2 does.
-func onlyWithout(p ec2wire.Page, ids []string) error {
-	if p.MaxResults != 0 && len(ids) > 0 {
-		return awswire.Errorf("InvalidParameterCombination", "The parameter maxResults cannot be used together with ids in the request")
-	}
-	return nil
-}
-
-// one is the only value of a filter; "" is none.
-func one(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
-}
-
-// mapped applies fn to each item.
-func mapped[T, U any](in []T, fn func(T) U) []U {
-	out := make([]U, len(in))
-	for i, v := range in {
-		out[i] = fn(v)
-	}
-	return out
-}
-
 type textValue struct {
 	Value string `q:"Value" xml:"value"`
 }
@@ -122,7 +66,7 @@ type ebs struct {
 }
 
 func mappings(in []localcloud.DeviceMapping) []mapping {
-	return mapped(in, func(m localcloud.DeviceMapping) mapping {
+	return ec2wire.Mapped(in, func(m localcloud.DeviceMapping) mapping {
 		out := mapping{Device: m.Device, Virtual: m.Virtual}
 		if m.None {
 			out.None = new(string)
@@ -141,7 +85,7 @@ func mappings(in []localcloud.DeviceMapping) []mapping {
 // with their instance where it says so.
 func devices(in []ec2wire.LaunchDevice) ([]localcloud.DeviceMapping, map[string]bool) {
 	del := map[string]bool{}
-	return mapped(in, func(d ec2wire.LaunchDevice) localcloud.DeviceMapping {
+	return ec2wire.Mapped(in, func(d ec2wire.LaunchDevice) localcloud.DeviceMapping {
 		m := localcloud.DeviceMapping{Device: d.DeviceName, Virtual: d.VirtualName, None: d.NoDevice != nil}
 		if v := d.EBS; v != nil && !m.None {
 			m.Volume = &localcloud.VolumeSpec{

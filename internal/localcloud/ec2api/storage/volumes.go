@@ -125,23 +125,23 @@ func (a *api) deleteVolume(ctx context.Context, c *awswire.Call, in *volumeIn) (
 	return ec2wire.OK(), a.cloud.DeleteVolume(dry(ctx, in.DryRun), c.Region, in.ID)
 }
 
-var volumeFilters = filterBy[localcloud.Volume]{
-	"attachment.attach-time":           func(v localcloud.Volume) []string { return one(awswire.Time(v.AttachedAt)) },
+var volumeFilters = ec2wire.FilterBy[localcloud.Volume]{
+	"attachment.attach-time":           func(v localcloud.Volume) []string { return ec2wire.One(awswire.Time(v.AttachedAt)) },
 	"attachment.delete-on-termination": func(v localcloud.Volume) []string { return ec2wire.Bool(v.DeleteOnTermination) },
-	"attachment.device":                func(v localcloud.Volume) []string { return one(v.Device) },
-	"attachment.instance-id":           func(v localcloud.Volume) []string { return one(v.Instance) },
-	"attachment.status":                func(v localcloud.Volume) []string { return one(v.AttachState) },
-	"availability-zone":                func(v localcloud.Volume) []string { return one(v.Zone) },
-	"availability-zone-id":             func(v localcloud.Volume) []string { return one(localcloud.ZoneID(v.Zone)) },
-	"create-time":                      func(v localcloud.Volume) []string { return one(awswire.Time(v.Created)) },
+	"attachment.device":                func(v localcloud.Volume) []string { return ec2wire.One(v.Device) },
+	"attachment.instance-id":           func(v localcloud.Volume) []string { return ec2wire.One(v.Instance) },
+	"attachment.status":                func(v localcloud.Volume) []string { return ec2wire.One(v.AttachState) },
+	"availability-zone":                func(v localcloud.Volume) []string { return ec2wire.One(v.Zone) },
+	"availability-zone-id":             func(v localcloud.Volume) []string { return ec2wire.One(localcloud.ZoneID(v.Zone)) },
+	"create-time":                      func(v localcloud.Volume) []string { return ec2wire.One(awswire.Time(v.Created)) },
 	"encrypted":                        func(v localcloud.Volume) []string { return ec2wire.Bool(v.Spec.Encrypted) },
 	"fast-restored":                    func(localcloud.Volume) []string { return ec2wire.Bool(false) },
 	"multi-attach-enabled":             func(localcloud.Volume) []string { return ec2wire.Bool(false) },
-	"size":                             func(v localcloud.Volume) []string { return one(strconv.FormatInt(v.Spec.SizeGiB, 10)) },
-	"snapshot-id":                      func(v localcloud.Volume) []string { return one(v.SnapshotID) },
-	"status":                           func(v localcloud.Volume) []string { return one(v.State) },
-	"volume-id":                        func(v localcloud.Volume) []string { return one(v.ID) },
-	"volume-type":                      func(v localcloud.Volume) []string { return one(v.Spec.Type) },
+	"size":                             func(v localcloud.Volume) []string { return ec2wire.One(strconv.FormatInt(v.Spec.SizeGiB, 10)) },
+	"snapshot-id":                      func(v localcloud.Volume) []string { return ec2wire.One(v.SnapshotID) },
+	"status":                           func(v localcloud.Volume) []string { return ec2wire.One(v.State) },
+	"volume-id":                        func(v localcloud.Volume) []string { return ec2wire.One(v.ID) },
+	"volume-type":                      func(v localcloud.Volume) []string { return ec2wire.One(v.Spec.Type) },
 }
 
 func volumeTags(v localcloud.Volume) localcloud.Tags { return v.Tags }
@@ -156,14 +156,14 @@ type describeVolumesIn struct {
 
 // page returns the volumes that a request asks for.
 func (a *api) volumePage(ctx context.Context, region string, in *describeVolumesIn) ([]localcloud.Volume, string, error) {
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, "", err
 	}
 	all, err := a.cloud.Volumes(ctx, region, in.IDs)
 	if err != nil {
 		return nil, "", err
 	}
-	if all, err = volumeFilters.match(in.Filters, all, volumeTags); err != nil {
+	if all, err = volumeFilters.Match(in.Filters, all, volumeTags); err != nil {
 		return nil, "", err
 	}
 	if err := in.DryRun.Check(); err != nil {
@@ -179,7 +179,7 @@ type describeVolumesOut struct {
 
 func (a *api) describeVolumes(ctx context.Context, c *awswire.Call, in *describeVolumesIn) (*describeVolumesOut, error) {
 	page, next, err := a.volumePage(ctx, c.Region, in)
-	return &describeVolumesOut{mapped(page, volumeOf), next}, err
+	return &describeVolumesOut{ec2wire.Mapped(page, volumeOf), next}, err
 }
 
 type statusDetail struct {
@@ -208,33 +208,33 @@ func statusOf(v localcloud.Volume) volumeStatus {
 	return volumeStatus{v.ID, v.Zone, localcloud.ZoneID(v.Zone), s, []statusDetail{{"io-enabled", io}, {"io-performance", "not-applicable"}}}
 }
 
-var volumeStatusFilters = filterBy[localcloud.Volume]{
+var volumeStatusFilters = ec2wire.FilterBy[localcloud.Volume]{
 	"availability-zone":          volumeFilters["availability-zone"],
-	"volume-status.status":       func(v localcloud.Volume) []string { return one(statusOf(v).Status) },
+	"volume-status.status":       func(v localcloud.Volume) []string { return ec2wire.One(statusOf(v).Status) },
 	"volume-status.details-name": func(localcloud.Volume) []string { return []string{"io-enabled", "io-performance"} },
 	"volume-status.details-status": func(v localcloud.Volume) []string {
-		return mapped(statusOf(v).Details, func(d statusDetail) string { return d.Status })
+		return ec2wire.Mapped(statusOf(v).Details, func(d statusDetail) string { return d.Status })
 	},
 }
 
 func (a *api) describeVolumeStatus(ctx context.Context, c *awswire.Call, in *describeVolumesIn) (*describeVolumeStatusOut, error) {
 	filters := in.Filters
 	in.Filters = nil
-	if err := onlyWithout(in.Page, in.IDs); err != nil {
+	if err := ec2wire.OnlyWithout(in.Page, in.IDs); err != nil {
 		return nil, err
 	}
 	all, err := a.cloud.Volumes(ctx, c.Region, in.IDs)
 	if err != nil {
 		return nil, err
 	}
-	if all, err = volumeStatusFilters.match(filters, all, volumeTags); err != nil {
+	if all, err = volumeStatusFilters.Match(filters, all, volumeTags); err != nil {
 		return nil, err
 	}
 	if err := in.DryRun.Check(); err != nil {
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 5, 1000)
-	return &describeVolumeStatusOut{mapped(page, statusOf), next}, err
+	return &describeVolumeStatusOut{ec2wire.Mapped(page, statusOf), next}, err
 }
 
 type modification struct {
@@ -284,16 +284,16 @@ func (a *api) modifyVolume(ctx context.Context, c *awswire.Call, in *modifyVolum
 	return &modifyVolumeOut{modificationOf(m)}, err
 }
 
-var modificationFilters = filterBy[localcloud.VolumeModification]{
-	"modification-state":   func(m localcloud.VolumeModification) []string { return one(m.State) },
+var modificationFilters = ec2wire.FilterBy[localcloud.VolumeModification]{
+	"modification-state":   func(m localcloud.VolumeModification) []string { return ec2wire.One(m.State) },
 	"original-size":        func(m localcloud.VolumeModification) []string { return number(m.From.SizeGiB) },
 	"original-iops":        func(m localcloud.VolumeModification) []string { return number(m.From.ShownIOPS()) },
-	"original-volume-type": func(m localcloud.VolumeModification) []string { return one(m.From.Type) },
+	"original-volume-type": func(m localcloud.VolumeModification) []string { return ec2wire.One(m.From.Type) },
 	"target-size":          func(m localcloud.VolumeModification) []string { return number(m.To.SizeGiB) },
 	"target-iops":          func(m localcloud.VolumeModification) []string { return number(m.To.ShownIOPS()) },
-	"target-volume-type":   func(m localcloud.VolumeModification) []string { return one(m.To.Type) },
-	"start-time":           func(m localcloud.VolumeModification) []string { return one(awswire.Time(m.Started)) },
-	"volume-id":            func(m localcloud.VolumeModification) []string { return one(m.Volume) },
+	"target-volume-type":   func(m localcloud.VolumeModification) []string { return ec2wire.One(m.To.Type) },
+	"start-time":           func(m localcloud.VolumeModification) []string { return ec2wire.One(awswire.Time(m.Started)) },
+	"volume-id":            func(m localcloud.VolumeModification) []string { return ec2wire.One(m.Volume) },
 }
 
 func number(n int64) []string { return []string{strconv.FormatInt(n, 10)} }
@@ -308,7 +308,7 @@ func (a *api) describeModifications(ctx context.Context, c *awswire.Call, in *de
 	if err != nil {
 		return nil, err
 	}
-	all, err = modificationFilters.match(in.Filters, all, func(localcloud.VolumeModification) localcloud.Tags { return nil })
+	all, err = modificationFilters.Match(in.Filters, all, func(localcloud.VolumeModification) localcloud.Tags { return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -316,5 +316,5 @@ func (a *api) describeModifications(ctx context.Context, c *awswire.Call, in *de
 		return nil, err
 	}
 	page, next, err := ec2wire.Slice(in.Page, all, 1, 500)
-	return &describeModificationsOut{mapped(page, modificationOf), next}, err
+	return &describeModificationsOut{ec2wire.Mapped(page, modificationOf), next}, err
 }
